@@ -1,0 +1,432 @@
+"""The settings: one table, read from `settings.DJANGO_MCP` when first needed, validated once.
+
+`mcp_settings.MAX_BODY_BYTES` and its like are plain attributes after the first read. Stands on `exceptions` alone:
+it checks the shape of a value, and leaves the import of what a dotted path names to `mcp_settings.imported()`.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from django_mcp.exceptions import ConfigurationError
+
+SETTING: Final = "DJANGO_MCP"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+_NAME = re.compile(r"[A-Za-z0-9_.\-/ ]{1,100}")
+_PREFIX = re.compile(r"[A-Za-z0-9_.\-]{1,50}")
+
+
+class _Refused(Exception):
+    """A value is not of its kind; the text completes "must be …"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: `parse` turns what the project wrote into what the code reads."""
+
+    name: str
+    default: Any
+    parse: Callable[[Any], Any]
+    help: str
+
+    def value(self, given: Any) -> Any:
+        """Return the parsed value, or raise ConfigurationError that names the key, the value and what it must be."""
+        try:
+            return self.parse(given)
+        except _Refused as refused:
+            raise ConfigurationError(f"{SETTING}[{self.name!r}] is {given!r}; it must be {refused}.") from None
+
+    @property
+    def shown_default(self) -> str:
+        return str(self.default.__doc__) if callable(self.default) else f"`{self.default!r}`"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Refused("a string")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], meaning: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            raise _Refused(meaning)
+        return value
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            raise _Refused(" or ".join(repr(choice) for choice in choices))
+        return str(value)
+
+    return parse
+
+
+def _whole(least: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise _Refused(f"a whole number, {least} or more")
+        return value
+
+    return parse
+
+
+def _seconds(least: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < float("inf"):
+            raise _Refused(f"a number of seconds, {least} or more")
+        return float(value)
+
+    return parse
+
+
+def _dotted(value: Any) -> str:
+    if not isinstance(value, str) or _DOTTED.fullmatch(value) is None:
+        raise _Refused("the dotted path of a Python object, like 'project.module.name'")
+    return value
+
+
+def _dotted_or_none(value: Any) -> str | None:
+    return None if value is None else _dotted(value)
+
+
+def _series(value: Any, meaning: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple | set | frozenset):
+        raise _Refused(f"a list or tuple of {meaning}")
+    return tuple(value)
+
+
+def _dotted_series(value: Any) -> tuple[str, ...]:
+    return tuple(_dotted(item) for item in _series(value, "dotted paths"))
+
+
+def _origins(value: Any) -> tuple[str, ...]:
+    return tuple(_origin(item) for item in _series(value, "origins like 'https://app.example.com', or '*'"))
+
+
+def _origin(value: Any) -> str:
+    if value == "*":
+        return "*"
+    meaning = f"a list of origins like 'https://app.example.com' (no path, no wildcard), or '*'; {value!r} is neither"
+    if not isinstance(value, str):
+        raise _Refused(meaning)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise _Refused(meaning) from None
+    bare = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc or "*" in parts.netloc)
+    if not (parts.scheme and parts.hostname and bare) or value.endswith(("?", "#", ":")):
+        raise _Refused(meaning)
+    scheme = parts.scheme.lower()
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
+
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def _networks(value: Any) -> tuple[Network, ...]:
+    networks = []
+    for item in _series(value, "IP networks like '10.0.0.0/8'"):
+        try:
+            networks.append(ipaddress.ip_network(item))
+        except ValueError as error:
+            raise _Refused(f"a list of IP networks like '10.0.0.0/8' ({error})") from None
+    return tuple(networks)
+
+
+def _stores(value: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(value, Mapping) or "default" not in value:
+        raise _Refused("a dictionary of stores by alias, with the alias 'default'")
+    for alias, params in value.items():
+        if not isinstance(params, Mapping) or not isinstance(params.get("BACKEND"), str):
+            raise _Refused(f"a dictionary of stores; {alias!r} lacks its 'BACKEND', a dotted path")
+        unknown = sorted(map(str, params.keys() - {"BACKEND", "OPTIONS"}))
+        if unknown or not isinstance(params.get("OPTIONS", {}), Mapping):
+            raise _Refused(f"a dictionary of stores; {alias!r} takes 'BACKEND' and 'OPTIONS' (a dictionary) alone")
+    return {str(alias): {"OPTIONS": {}, **params} for alias, params in value.items()}
+
+
+def _project() -> str:
+    """the project's package"""
+    module = getattr(settings, "ROOT_URLCONF", None) or os.environ.get("DJANGO_SETTINGS_MODULE") or "django_mcp"
+    return str(module).partition(".")[0]
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        name="SERVER_NAME",
+        default=_project,
+        parse=_matching(_NAME, "1 to 100 letters, digits, blanks or any of _.-/"),
+        help="Name of the server, and the audience of everything it seals.",
+    ),
+    Setting(name="SERVER_VERSION", default="0", parse=_text, help="Version that clients are told."),
+    Setting(name="SERVER_TITLE", default="", parse=_text, help="Name for people."),
+    Setting(name="INSTRUCTIONS", default="", parse=_text, help="What a model should know about the server."),
+    Setting(
+        name="ACCESS",
+        default="required",
+        parse=_choice("required", "public"),
+        help="`required`: no credentials, no answer. `public`: callers without credentials are anonymous.",
+    ),
+    Setting(
+        name="AUTHENTICATION",
+        default=("django_mcp.authentication.AccessTokenAuthentication",),
+        parse=_dotted_series,
+        help="Authentication classes, tried in this order.",
+    ),
+    Setting(
+        name="ALLOWED_ORIGINS",
+        default=(),
+        parse=_origins,
+        help="Origins of web pages that may call, besides the server's own. `*` is every origin, never with cookies.",
+    ),
+    Setting(
+        name="TRUSTED_PROXIES",
+        default=(),
+        parse=_networks,
+        help="Networks of the proxies whose `X-Forwarded-For` is believed.",
+    ),
+    Setting(
+        name="TENANT",
+        default=None,
+        parse=_dotted_or_none,
+        help="Callable that gives the tenant of a request, a string of at most 100 characters.",
+    ),
+    Setting(
+        name="AROUND_CALL",
+        default=(),
+        parse=_dotted_series,
+        help="Context managers `(request, call_name)` that are entered around each handler, in its thread.",
+    ),
+    Setting(name="HANDLER_THREADS", default=16, parse=_whole(1), help="Threads that run sync handlers, per process."),
+    Setting(
+        name="HANDLER_QUEUE",
+        default=256,
+        parse=_whole(0),
+        help="Calls that may wait for such a thread; over it the answer is 503.",
+    ),
+    Setting(name="MAX_BODY_BYTES", default=4_194_304, parse=_whole(1), help="Largest request body."),
+    Setting(
+        name="MAX_RESULT_BYTES",
+        default=1_048_576,
+        parse=_whole(1),
+        help="A larger result becomes a link that the same caller can read.",
+    ),
+    Setting(name="MAX_ROWS", default=500, parse=_whole(1), help="Rows of a queryset that a tool returns."),
+    Setting(name="PAGE_SIZE", default=100, parse=_whole(1), help="Entries on one page of a list."),
+    Setting(name="MAX_JSON_DEPTH", default=64, parse=_whole(1), help="Nesting of a request body."),
+    Setting(
+        name="LIST_TTL_SECONDS", default=60, parse=_whole(0), help="How long a client may keep a list before it asks."
+    ),
+    Setting(
+        name="REQUEST_STATE_SECONDS",
+        default=600,
+        parse=_whole(1),
+        help="Life of the sealed state between two rounds of one call.",
+    ),
+    Setting(name="QUESTION_SECONDS", default=300, parse=_whole(1), help="How long a question waits for its answer."),
+    Setting(
+        name="SESSION_IDLE_SECONDS", default=604_800, parse=_whole(1), help="A session ends after so long without use."
+    ),
+    Setting(
+        name="SESSION_UNUSED_SECONDS",
+        default=1_800,
+        parse=_whole(1),
+        help="The same for a session that was begun and never used.",
+    ),
+    Setting(
+        name="MAX_SESSIONS_PER_PRINCIPAL", default=1_000, parse=_whole(1), help="Sessions of one principal at once."
+    ),
+    Setting(
+        name="MAX_ANONYMOUS_SESSIONS_PER_ADDRESS",
+        default=1_000,
+        parse=_whole(1),
+        help="Sessions of anonymous callers from one address at once.",
+    ),
+    Setting(
+        name="STATE_HISTORY",
+        default=50,
+        parse=_whole(1),
+        help="Generations of a conversation that are kept, the newest among them.",
+    ),
+    Setting(
+        name="CONVERSATION_IDLE_SECONDS",
+        default=604_800,
+        parse=_whole(1),
+        help="A conversation ends after so long without use.",
+    ),
+    Setting(
+        name="CONVERSATION_SECONDS",
+        default=2_592_000,
+        parse=_whole(1),
+        help="A conversation ends so long after it began, used or not.",
+    ),
+    Setting(name="TOKEN_SECONDS", default=604_800, parse=_whole(1), help="Life of a resumption token."),
+    Setting(
+        name="MAX_CONVERSATIONS_PER_PRINCIPAL",
+        default=1_000,
+        parse=_whole(1),
+        help="Conversations of one principal, or of one address of anonymous callers, at once; over it the one that "
+        "was used least recently ends.",
+    ),
+    Setting(
+        name="RESULT_SECONDS", default=3_600, parse=_whole(1), help="How long a result behind a link is readable."
+    ),
+    Setting(name="CHANGE_SECONDS", default=3_600, parse=_whole(1), help="How long notices of changes are kept."),
+    Setting(name="KEEPALIVE_SECONDS", default=15, parse=_seconds(1), help="Silence on a stream before a comment."),
+    Setting(
+        name="RETRY_MILLISECONDS", default=2_000, parse=_whole(0), help="Pause before a client opens a stream again."
+    ),
+    Setting(name="POLL_SECONDS", default=1.0, parse=_seconds(0.05), help="How often open streams look for changes."),
+    Setting(
+        name="CHANNEL_LAYER",
+        default="default",
+        parse=_text,
+        help="Alias of the channel layer that wakes other processes; without one they poll.",
+    ),
+    Setting(name="ACCESS_TOKEN_DAYS", default=90, parse=_whole(1), help="Life of a new access token."),
+    Setting(
+        name="STORES",
+        default={"default": {"BACKEND": "django_mcp.sessions.stores.database.DatabaseStore", "OPTIONS": {}}},
+        parse=_stores,
+        help="Stores by alias: a `BACKEND` and its `OPTIONS`.",
+    ),
+    Setting(
+        name="KEY_PREFIX",
+        default="django_mcp",
+        parse=_matching(_PREFIX, "1 to 50 letters, digits or any of _.-"),
+        help="Keeps two projects on one cache or channel layer apart.",
+    ),
+)
+
+
+class MCPSettings:
+    """The parsed settings as attributes; the first one that is read loads and validates all."""
+
+    SERVER_NAME: str
+    SERVER_VERSION: str
+    SERVER_TITLE: str
+    INSTRUCTIONS: str
+    ACCESS: Literal["required", "public"]
+    AUTHENTICATION: tuple[str, ...]
+    ALLOWED_ORIGINS: tuple[str, ...]
+    TRUSTED_PROXIES: tuple[Network, ...]
+    TENANT: str | None
+    AROUND_CALL: tuple[str, ...]
+    HANDLER_THREADS: int
+    HANDLER_QUEUE: int
+    MAX_BODY_BYTES: int
+    MAX_RESULT_BYTES: int
+    MAX_ROWS: int
+    PAGE_SIZE: int
+    MAX_JSON_DEPTH: int
+    LIST_TTL_SECONDS: int
+    REQUEST_STATE_SECONDS: int
+    QUESTION_SECONDS: int
+    SESSION_IDLE_SECONDS: int
+    SESSION_UNUSED_SECONDS: int
+    MAX_SESSIONS_PER_PRINCIPAL: int
+    MAX_ANONYMOUS_SESSIONS_PER_ADDRESS: int
+    STATE_HISTORY: int
+    CONVERSATION_IDLE_SECONDS: int
+    CONVERSATION_SECONDS: int
+    TOKEN_SECONDS: int
+    MAX_CONVERSATIONS_PER_PRINCIPAL: int
+    RESULT_SECONDS: int
+    CHANGE_SECONDS: int
+    KEEPALIVE_SECONDS: float
+    RETRY_MILLISECONDS: int
+    POLL_SECONDS: float
+    CHANNEL_LAYER: str
+    ACCESS_TOKEN_DAYS: int
+    STORES: dict[str, dict[str, Any]]
+    KEY_PREFIX: str
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _BY_NAME:
+            raise AttributeError(f"There is no setting {name!r}.")
+        values = read_settings()
+        self.__dict__.update(values)
+        return values[name]
+
+    def imported(self, name: str) -> Any:
+        """Return what the dotted path (or each of the paths) of setting `name` names; None stays None.
+
+        Raises ConfigurationError that names the setting and the path where the import fails.
+        """
+        known: dict[str, Any] = self.__dict__.setdefault(" imported", {})
+        if name not in known:
+            value = getattr(self, name)
+            single = value is None or isinstance(value, str)
+            found = tuple(_import(name, path) for path in ((value,) if single else value))
+            known[name] = found[0] if single else found
+        return known[name]
+
+    def reset(self) -> None:
+        """Forget every value, so that the next read loads them again."""
+        self.__dict__.clear()
+
+
+def read_settings() -> dict[str, Any]:
+    """Return all settings, parsed; raise ConfigurationError for an unknown key or a value of another kind."""
+    given = getattr(settings, SETTING, {})
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"settings.{SETTING} is {given!r}; it must be a dictionary.")
+    for key in given:
+        if key not in _BY_NAME:
+            close = difflib.get_close_matches(str(key), _BY_NAME, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigurationError(
+                f"{SETTING} has the unknown key {key!r}.{meant} The known keys are: {', '.join(_BY_NAME)}."
+            )
+    return {
+        name: setting.value(given[name] if name in given else _default(setting)) for name, setting in _BY_NAME.items()
+    }
+
+
+def markdown_table() -> str:
+    """Return the settings as the Markdown table of the README."""
+    rows = [f"| `{setting.name}` | {setting.shown_default} | {setting.help} |" for setting in SETTINGS]
+    return "\n".join(["| key | default | meaning |", "| --- | --- | --- |", *rows, ""])
+
+
+def _default(setting: Setting) -> Any:
+    return setting.default() if callable(setting.default) else setting.default
+
+
+def _import(name: str, path: str | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ConfigurationError(f"{SETTING}[{name!r}] names {path!r}, which cannot be imported: {error}.") from error
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting in {SETTING, "ROOT_URLCONF", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
+        mcp_settings.reset()
+
+
+_BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+
+mcp_settings: Final = MCPSettings()
+
+setting_changed.connect(_forget, dispatch_uid="django_mcp.conf")

@@ -1,0 +1,148 @@
+"""What goes wrong, by meaning. The wire answer of each is decided in one place, the server's table of errors.
+
+MCPException
+ ├ ToolError              a handler's deliberate failure; its text is for the client
+ ├ NotFound               a resource handler's "there is no such thing"
+ ├ PermissionRefused      not allowed, shown to the client as unknown
+ ├ SessionNotFound        no such session for this caller, whatever the reason
+ ├ ConversationNotFound   no such conversation for this caller, whatever the reason
+ ├ HeadMoved              another commit came first; it has what the conversation is now
+ ├ CorruptBlob            what is stored is missing or is not what its name says
+ ├ LimitExceeded          one thing of the client's is larger than it may be
+ ├ Overloaded             too much at once; come back later
+ ├ StoreUnavailable       the store is down or too busy; come back later
+ └ AuthenticationFailed   credentials were sent and they are not good
+
+ImproperlyConfigured      (Django's)
+ └ ConfigurationError     a mistake of the project
+    └ RegistryError       a mistake in one decorated function, with its place and the remedy
+"""
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from django_mcp.sessions.stores.state import Head
+
+OverloadScope = Literal["global", "principal"]
+
+SESSION_NOT_FOUND: Final = "Session not found"
+CONVERSATION_NOT_FOUND: Final = "Conversation not found"
+
+
+class MCPException(Exception):
+    """The root of what this package raises while it serves."""
+
+
+class ToolError(MCPException):
+    """Fail a call on purpose: the result is an error that shows `message` to the client."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class CallCancelled(MCPException):
+    """The client cancelled or has gone. Raised by `ctx.progress()` so that a sync handler stops; let it pass."""
+
+    def __init__(self) -> None:
+        super().__init__("The call was cancelled")
+
+
+class QuestionUnavailable(MCPException):
+    """A question cannot be asked here; the message is for the developer and says what to do instead."""
+
+
+class NotFound(MCPException):
+    """Say from a resource handler that there is no such resource."""
+
+    def __init__(self, message: str = "Resource not found") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class PermissionRefused(MCPException):
+    """The caller may not use this; on the wire it is as if it did not exist."""
+
+    def __init__(self, message: str = "Permission refused") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class SessionNotFound(MCPException):
+    """The session is unknown, ended or somebody else's: one message for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__(SESSION_NOT_FOUND)
+
+
+class ConversationNotFound(MCPException):
+    """The conversation is unknown, ended or somebody else's: one message for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__(CONVERSATION_NOT_FOUND)
+
+
+class HeadMoved(MCPException):
+    """Nothing was kept, because the generation it was made from is not the newest any more; `head` is the newest."""
+
+    def __init__(self, head: "Head") -> None:
+        super().__init__(f"The conversation is at generation {head.generation} by now")
+        self.head = head
+
+
+class CorruptBlob(MCPException):
+    """A blob or a manifest is missing in the store, or does not hash to its name."""
+
+    def __init__(self, digest: str, problem: str = "does not hash to its name") -> None:
+        super().__init__(f"{digest[:12] or 'A manifest'} {problem}")
+        self.digest = digest
+
+
+class LimitExceeded(MCPException):
+    """Something that the client sent is larger than may be kept; `message` says what and how much."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Overloaded(MCPException):
+    """Too much at once, of everybody (`global`) or of this caller alone (`principal`)."""
+
+    def __init__(self, retry_after_seconds: int, scope: OverloadScope = "global", *, message: str = "") -> None:
+        super().__init__(message or "Too many requests at once")
+        self.retry_after_seconds = retry_after_seconds
+        self.scope = scope
+
+
+class StoreUnavailable(MCPException):
+    """The store did not answer or gave up; the cause is chained for the log."""
+
+    def __init__(self, message: str = "The store is unavailable", *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AuthenticationFailed(MCPException):
+    """Credentials were presented and refused. The message is for the log; the client gets one fixed text."""
+
+    def __init__(self, reason: str = "The credentials are not valid") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ConfigurationError(ImproperlyConfigured):
+    """The project's settings or registrations cannot be served as they are."""
+
+
+class RegistryError(ConfigurationError):
+    """A decorated function cannot be served: what is wrong, where it stands, and what to do about it."""
+
+    def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
+        """`where` is `file:line`; the text of the exception has all three."""
+        super().__init__(" ".join(part for part in (f"{where}:" if where else "", problem, remedy) if part))
+        self.problem = problem
+        self.where = where
+        self.remedy = remedy

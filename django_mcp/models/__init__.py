@@ -1,0 +1,24 @@
+"""What the database keeps. One noun per file; queries live on the query sets, transitions are verbs on the models."""
+
+from django_mcp.models.access_token import MCPAccessToken
+from django_mcp.models.blob import Blob
+from django_mcp.models.change import Change, ChangeSequence
+from django_mcp.models.claim import Claim
+from django_mcp.models.conversation import Conversation
+from django_mcp.models.session import MCPSession
+from django_mcp.models.session_quota import SessionQuota
+from django_mcp.models.snapshot import Snapshot
+from django_mcp.models.stored_result import StoredResult
+
+__all__ = [
+    "Blob",
+    "Change",
+    "ChangeSequence",
+    "Claim",
+    "Conversation",
+    "MCPAccessToken",
+    "MCPSession",
+    "SessionQuota",
+    "Snapshot",
+    "StoredResult",
+]

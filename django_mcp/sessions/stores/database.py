@@ -1,0 +1,264 @@
+"""The log store in the project's database: SQLite, PostgreSQL, MySQL or MariaDB. Its state store is beside it.
+
+Options: `USING`, the alias in `DATABASES` ("default"); `MAX_RESULTS_PER_PRINCIPAL` (200), over which the oldest kept
+result goes; `MAX_CONVERSATIONS` (1,000,000), over which nobody begins another one. Times are those of the processes,
+which therefore agree on the time to within a lease.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, cast
+
+from django.core.checks import CheckMessage, Error
+from django.db import IntegrityError, connections
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.core.principal import Principal, scope_digest
+from django_mcp.exceptions import ConfigurationError, StoreUnavailable
+from django_mcp.models import Change, ChangeSequence, Claim, StoredResult
+from django_mcp.models.claim import ClaimState
+from django_mcp.models.transactions import Pace, outages, transact, transactional, translated
+from django_mcp.sessions.stores.base import (
+    CHANGES_AT_ONCE,
+    LISTS,
+    ChangeKind,
+    Claimed,
+    ClaimOutcome,
+    Done,
+    Interrupted,
+    LogStore,
+    Running,
+)
+from django_mcp.sessions.stores.database_state import DatabaseStateStore
+
+OPTIONS: Final = frozenset({"USING", "MAX_CONVERSATIONS", "MAX_RESULTS_PER_PRINCIPAL"})
+CLAIM_ROUNDS: Final = 20
+SWEEP_INTERVAL_SECONDS: Final = 60
+SWEEP_ROWS: Final = 500
+
+
+class DatabaseStore(LogStore):
+    supports_transactions = True
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        super().__init__(alias, params)
+        unknown = self.options.keys() - OPTIONS
+        if unknown:
+            raise ConfigurationError(
+                f"{SETTING}['STORES'][{alias!r}]['OPTIONS'] has the unknown keys {sorted(map(str, unknown))}; "
+                f"the known ones are {', '.join(sorted(OPTIONS))}."
+            )
+        self.write_alias: str = self.options.get("USING", "default")
+        self.max_results: int = self.options.get("MAX_RESULTS_PER_PRINCIPAL", 200)
+        self._sweeps = Pace(SWEEP_INTERVAL_SECONDS)
+        self._state = DatabaseStateStore(alias, params)
+
+    @property
+    def state(self) -> DatabaseStateStore:
+        return self._state
+
+    def check(self, **kwargs: Any) -> Iterable[CheckMessage]:
+        if self.write_alias not in connections:
+            yield Error(
+                f"The store {self.alias!r} uses the database {self.write_alias!r}, which is not in DATABASES.",
+                hint=f"Set {SETTING}['STORES'][{self.alias!r}]['OPTIONS']['USING'] to one of {sorted(connections)}.",
+                id="django_mcp.E010",
+            )
+
+    # Claims
+
+    @translated
+    def claim(
+        self,
+        server: str,
+        scope: str,
+        key: str,
+        *,
+        lease_seconds: float,
+        lifetime_seconds: float,
+        takeover: bool = False,
+    ) -> ClaimOutcome:
+        if self._sweeps.is_due(self.write_alias):
+            self.sweep()
+        for _ in range(CLAIM_ROUNDS):
+            now = timezone.now()
+            terms = {
+                "state": ClaimState.RUNNING,
+                "owner": f"{socket.gethostname()[:80]}:{os.getpid()}",
+                "lease_until": now + timedelta(seconds=lease_seconds),
+                "created_at": now,
+                "expires_at": now + timedelta(seconds=lifetime_seconds),
+            }
+            found = self._claims(server, scope, key).first()
+            if found is None:
+                fence = self._first_claim(server, scope, key, terms)
+            elif found.state == ClaimState.FREE or found.is_over(now) or (takeover and _is_abandoned(found, now)):
+                fence = self._next_claim(found, terms)
+            else:
+                return _standing(found, now)
+            if fence is not None:
+                return Claimed(fence=fence)
+        raise StoreUnavailable("A claim was neither had nor found taken")
+
+    def _first_claim(self, server: str, scope: str, key: str, terms: Mapping[str, Any]) -> int | None:
+        fence = 1 + secrets.randbits(40)
+
+        def insert() -> None:
+            Claim.objects.using(self.write_alias).create(
+                server=server, scope=scope, key_digest=_digest(key), fence=fence, **terms
+            )
+
+        try:
+            transact(insert, using=self.write_alias)
+        except IntegrityError:
+            return None
+        return fence
+
+    def _next_claim(self, found: Claim, terms: Mapping[str, Any]) -> int | None:
+        seen = Claim.objects.using(self.write_alias).filter(
+            pk=found.pk, fence=found.fence, state=found.state, lease_until=found.lease_until
+        )
+        won = transact(lambda: seen.update(fence=F("fence") + 1, outcome="", **terms), using=self.write_alias)
+        return found.fence + 1 if won else None
+
+    @translated
+    def peek(self, server: str, scope: str, key: str) -> Running | Interrupted | Done | None:
+        found = self._claims(server, scope, key).first()
+        now = timezone.now()
+        if found is None or found.state == ClaimState.FREE or found.is_over(now):
+            return None
+        return _standing(found, now)
+
+    @transactional
+    def renew(self, server: str, scope: str, key: str, fence: int, *, lease_seconds: float) -> bool:
+        until = timezone.now() + timedelta(seconds=lease_seconds)
+        return self._held(server, scope, key, fence).update(lease_until=until) == 1
+
+    @transactional
+    def settle(self, server: str, scope: str, key: str, fence: int, outcome: Any) -> bool:
+        text = json.dumps(outcome, separators=(",", ":"), allow_nan=False)
+        return self._held(server, scope, key, fence).update(state=ClaimState.DONE, outcome=text) == 1
+
+    @transactional
+    def release(self, server: str, scope: str, key: str, fence: int) -> bool:
+        return self._held(server, scope, key, fence).update(state=ClaimState.FREE) == 1
+
+    def _claims(self, server: str, scope: str, key: str) -> QuerySet[Claim]:
+        return Claim.objects.using(self.write_alias).filter(server=server, scope=scope, key_digest=_digest(key))
+
+    def _held(self, server: str, scope: str, key: str, fence: int) -> QuerySet[Claim]:
+        return self._claims(server, scope, key).filter(fence=fence, state=ClaimState.RUNNING)
+
+    # Changes
+
+    @transactional
+    def publish_change(self, server: str, kind: ChangeKind, uri: str = "") -> None:
+        if (kind == "resource") != bool(uri):
+            raise ValueError(f"A change of kind {kind!r} cannot have the URI {uri!r}.")
+        now = timezone.now()
+        number = ChangeSequence.objects.using(self.write_alias).take(server)
+        changes = Change.objects.using(self.write_alias)
+        changes.create(server=server, number=number, kind=kind, uri=json.dumps(uri) if uri else "", created_at=now)
+        old = changes.filter(server=server, created_at__lte=now - timedelta(seconds=mcp_settings.CHANGE_SECONDS))
+        over = list(old.filter(number__lt=number).order_by("number").values_list("number", flat=True)[:SWEEP_ROWS])
+        if over:
+            changes.filter(server=server, number__lte=over[-1]).delete()
+
+    @translated
+    def changes_since(self, server: str, cursor: int | None) -> tuple[int, list[tuple[ChangeKind, str]]]:
+        if cursor is None:
+            return self._last_number(server), []
+        # The newest notice is never deleted, so the one at the cursor, or the one after it, says that none is missing.
+        kept = Change.objects.using(self.write_alias).filter(server=server, number__gte=cursor).order_by("number")
+        rows = list(kept.values_list("number", "kind", "uri")[: CHANGES_AT_ONCE + 1])
+        if rows and rows[0][0] - cursor <= 1:
+            after = [row for row in rows if row[0] > cursor][:CHANGES_AT_ONCE]
+            published = [(cast("ChangeKind", kind), json.loads(uri) if uri else "") for _, kind, uri in after]
+            return after[-1][0] if after else cursor, published
+        if not rows and cursor == 0:
+            return 0, []
+        last = self._last_number(server)
+        return last, [] if last == cursor else [(kind, "") for kind in LISTS]
+
+    def _last_number(self, server: str) -> int:
+        sequence = ChangeSequence.objects.using(self.write_alias).filter(server=server)
+        return sequence.values_list("last", flat=True).first() or 0
+
+    # Results
+
+    def put_result(
+        self,
+        server: str,
+        tenant: str,
+        principal: Principal,
+        mime_type: str,
+        body: bytes,
+        *,
+        lifetime_seconds: float | None = None,
+    ) -> str:
+        if self._sweeps.is_due(self.write_alias):
+            self.sweep()
+        name = secrets.token_urlsafe(16)
+        now = timezone.now()
+        seconds = mcp_settings.RESULT_SECONDS if lifetime_seconds is None else lifetime_seconds
+        scope = scope_digest(tenant, principal)
+        results = StoredResult.objects.using(self.write_alias)
+        result = StoredResult(
+            name_digest=_digest(name),
+            server=server,
+            tenant=tenant,
+            principal=principal.key,
+            scope=scope,
+            mime_type=mime_type,
+            body=body,
+            created_at=now,
+            expires_at=now + timedelta(seconds=seconds),
+        )
+        transact(lambda: result.save(using=self.write_alias, force_insert=True), using=self.write_alias)
+        newest = results.filter(server=server, scope=scope).order_by("-id").values_list("id", flat=True)
+        with outages(self.write_alias):
+            surplus = list(newest[self.max_results : self.max_results + SWEEP_ROWS])
+        if surplus:
+            transact(lambda: results.filter(id__in=surplus).delete(), using=self.write_alias)
+        return name
+
+    @translated
+    def get_result(self, name: str, *, server: str, tenant: str, principal: Principal) -> tuple[str, bytes] | None:
+        results = StoredResult.objects.using(self.write_alias)
+        found = results.filter(name_digest=_digest(name), expires_at__gt=timezone.now()).first()
+        if found is None or (found.server, found.tenant, found.principal) != (server, tenant, principal.key):
+            return None
+        return found.mime_type, bytes(found.body)
+
+    # Bounds
+
+    @transactional
+    def sweep(self) -> int:
+        now = timezone.now()
+        over = Q(expires_at__lte=now) & ~Q(state=ClaimState.RUNNING, lease_until__gt=now)
+        claims = Claim.objects.using(self.write_alias)
+        swept = claims.filter(over, pk__in=list(claims.filter(over).values_list("pk", flat=True)[:SWEEP_ROWS]))
+        results = StoredResult.objects.using(self.write_alias)
+        ended = results.filter(expires_at__lte=now).values_list("pk", flat=True)[:SWEEP_ROWS]
+        return swept.delete()[0] + results.filter(pk__in=list(ended)).delete()[0]
+
+
+def _standing(found: Claim, now: datetime) -> Running | Interrupted | Done:
+    if found.state == ClaimState.DONE:
+        return Done(outcome=json.loads(found.outcome))
+    return Running() if found.is_held(now) else Interrupted()
+
+
+def _is_abandoned(found: Claim, now: datetime) -> bool:
+    return found.state == ClaimState.RUNNING and not found.is_held(now)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
