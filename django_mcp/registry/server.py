@@ -1,0 +1,234 @@
+"""A server: a name, a version and the definitions served under one URL.
+
+The decorators are its methods; `django_mcp.tool` and the others are those of the project's default server. Recording
+is all that happens here, at import; mistakes in a signature are reported when `server/` compiles the list.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from django_mcp.exceptions import RegistryError
+from django_mcp.registry.definition import (
+    CompletionDefinition,
+    Definition,
+    PromptDefinition,
+    ResourceDefinition,
+    Text,
+    ToolDefinition,
+)
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT = "default"
+
+
+class Server:
+    """What is served at one URL.
+
+    Args:
+        name: names the server in `urls.py` (`{"server": name}`), in tokens and to clients.
+        version: the version clients see.
+        title, instructions: texts for people and models.
+        prefix: put before the name of each tool and prompt.
+        store: alias in the setting `STORES` of the store that keeps this server's records.
+
+    Raises:
+        RegistryError: a server of that name exists.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: str = "",
+        *,
+        title: Text = "",
+        instructions: Text = "",
+        prefix: str = "",
+        store: str = DEFAULT,
+        website_url: str | None = None,
+        icons: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.title = title
+        self.instructions = instructions
+        self.prefix = prefix
+        self.store = store
+        self.website_url = website_url
+        self.icons = tuple(icons)
+        self.definitions: list[Definition[..., Any]] = []
+        self.revision = 0
+        if name in servers:
+            raise RegistryError(f"two MCP servers are named {name!r}", remedy="give each Server a name of its own.")
+        servers[name] = self
+
+    def __repr__(self) -> str:
+        return f"<Server {self.name!r}: {len(self.definitions)} definitions>"
+
+    def add(self, definition: Definition[P, R]) -> None:
+        """Record one definition."""
+        function: object = definition.function
+        if not callable(function) or inspect.isclass(function):
+            raise definition.error("is not a function", "decorate a function, and give its name by name=")
+        self.definitions.append(definition)
+        self.revision += 1
+
+    def remove(self, definition: Definition[P, R]) -> None:
+        """Take a definition out again."""
+        self.definitions.remove(definition)
+        self.revision += 1
+
+    @overload
+    def tool(self, function: Callable[P, R], /) -> ToolDefinition[P, R]: ...
+    @overload
+    def tool(
+        self,
+        *,
+        name: str | None = None,
+        title: Text | None = None,
+        description: Text | None = None,
+        icons: Sequence[Mapping[str, Any]] = (),
+        read_only: bool | None = None,
+        destructive: bool | None = None,
+        idempotent: bool | None = None,
+        open_world: bool | None = None,
+        structured: bool | None = None,
+        fields: Sequence[str] = (),
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None,
+        permission: str | Callable[[HttpRequest], bool] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[Callable[P, R]], ToolDefinition[P, R]]: ...
+    def tool(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]
+        """Serve a function as a tool. Type hints are the schema, the docstring is the description.
+
+        Args:
+            name: the tool's name; by default the function's.
+            title, description, icons: for people and models; lazy translations are rendered per request.
+            read_only, destructive, idempotent, open_world: the protocol's hints. `read_only` and `idempotent` also say
+                that a repeated call may run again.
+            structured: force (True) or forbid (False) structured output; by default the return annotation decides.
+            fields: the model fields that leave the tool when it returns a model or a queryset.
+            input_schema: a JSON Schema served as it stands instead of one made from the type hints, of the dialect
+                that its `$schema` names (2020-12 to draft-04; 2020-12 without one) and without remote references; the
+                arguments are validated against it and passed by name.
+            output_schema: a JSON Schema served for the structured result instead of one made from the annotation; a
+                result that does not fit it is an error.
+            permission: `"app.codename"` or a callable of the request; who lacks it neither sees nor calls the tool.
+            meta: `_meta` of the tool in the list.
+
+        Raises:
+            RegistryError: when the server is compiled: an unusable signature, with file, line and remedy.
+        """
+
+        def record(function: Callable[..., Any]) -> ToolDefinition[..., Any]:
+            options["fields"] = tuple(options.get("fields", ()))
+            definition = ToolDefinition(function=function, name=_name(function, name), **options)
+            self.add(definition)
+            return definition
+
+        return record if function is None else record(function)
+
+    def resource(
+        self,
+        uri: str,
+        *,
+        name: str | None = None,
+        title: Text | None = None,
+        description: Text | None = None,
+        mime_type: str | None = None,
+        icons: Sequence[Mapping[str, Any]] = (),
+        annotations: Mapping[str, Any] | None = None,
+        permission: str | Callable[[HttpRequest], bool] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[Callable[P, R]], ResourceDefinition[P, R]]:
+        """Serve a function as a resource at `uri`, or as a template when the URI has `{variables}` (RFC 6570).
+
+        The function returns text, bytes, a JSON-serialisable value, or a declared shape of a model.
+        """
+
+        def record(function: Callable[P, R]) -> ResourceDefinition[P, R]:
+            definition = ResourceDefinition(
+                function=function,
+                name=_name(function, name),
+                uri=uri,
+                title=title,
+                description=description,
+                mime_type=mime_type,
+                icons=icons,
+                annotations=annotations,
+                permission=permission,
+                meta=meta,
+            )
+            self.add(definition)
+            return definition
+
+        return record
+
+    @overload
+    def prompt(self, function: Callable[P, R], /) -> PromptDefinition[P, R]: ...
+    @overload
+    def prompt(
+        self,
+        *,
+        name: str | None = None,
+        title: Text | None = None,
+        description: Text | None = None,
+        icons: Sequence[Mapping[str, Any]] = (),
+        permission: str | Callable[[HttpRequest], bool] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Callable[[Callable[P, R]], PromptDefinition[P, R]]: ...
+    def prompt(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]
+        """Serve a function as a prompt. Its parameters are the prompt's arguments, all of them text."""
+
+        def record(function: Callable[..., Any]) -> PromptDefinition[..., Any]:
+            definition = PromptDefinition(function=function, name=_name(function, name), **options)
+            self.add(definition)
+            return definition
+
+        return record if function is None else record(function)
+
+    def completion(
+        self, argument: str, *, prompt: str | None = None, resource: str | None = None
+    ) -> Callable[[Callable[P, R]], CompletionDefinition[P, R]]:
+        """Suggest values for one argument of a prompt, or one variable of a resource template.
+
+        The function takes what was typed so far (`value`), optionally the other arguments (`arguments`, a mapping of
+        text to text) and a `Context`, and returns the suggestions, best first. At most 100 are sent.
+
+        Raises:
+            RegistryError: neither or both of `prompt` and `resource` are given.
+        """
+
+        def record(function: Callable[P, R]) -> CompletionDefinition[P, R]:
+            definition = CompletionDefinition(
+                function=function, name=_name(function, None), argument=argument, prompt=prompt, resource=resource
+            )
+            if (prompt is None) == (resource is None):
+                raise definition.error("names no single target", "give either prompt= or resource=")
+            self.add(definition)
+            return definition
+
+        return record
+
+
+servers: dict[str, Server] = {}
+"""Every server of the project by name; filled at import, read afterwards."""
+
+default_server = Server(DEFAULT)
+
+tool = default_server.tool
+resource = default_server.resource
+prompt = default_server.prompt
+completion = default_server.completion
+
+
+def _name(function: Callable[..., Any], name: str | None) -> str:
+    return name if name is not None else getattr(function, "__name__", type(function).__name__)
