@@ -1,0 +1,28 @@
+"""The application: autodiscovery and compilation when the apps are ready."""
+
+from __future__ import annotations
+
+import logging
+
+from django.apps import AppConfig
+
+logger = logging.getLogger("django_mcp")
+
+
+class DjangoMCPConfig(AppConfig):
+    """Finds every `mcp_tools.py` and compiles what the decorators recorded."""
+
+    name = "django_mcp"
+    label = "django_mcp"
+    verbose_name = "MCP"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django_mcp import checks  # noqa: F401 - registers them
+        from django_mcp.registry.autodiscover import autodiscover
+        from django_mcp.server.compile import compile_all
+
+        autodiscover()
+        # What cannot be served is left out, and the system checks report it again, with the remedy.
+        for error in compile_all():
+            logger.error("%s", error)

@@ -1,0 +1,91 @@
+"""What both doors do between the head of a request and its exchange: authenticate the caller and find the tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+
+from django_mcp import authentication
+from django_mcp.authentication import Identity
+from django_mcp.conf import mcp_settings
+from django_mcp.core.principal import ANONYMOUS
+from django_mcp.exceptions import AuthenticationFailed, ConfigurationError, Overloaded, StoreUnavailable
+from django_mcp.security import INTERNAL_ERROR, Head, Refusal, refusal, unauthenticated
+from django_mcp.server.caller import Arrival, Caller
+from django_mcp.server.threads import Threads
+from django_mcp.server.wire import logger
+
+
+async def admit(
+    head: Head,
+    body: bytes,
+    make_request: Callable[[], HttpRequest],
+    *,
+    threads: Threads,
+    streams: bool,
+    listens: bool,
+) -> Arrival | Refusal:
+    """Authenticate the caller of a request that passed `examine()`, and return what the exchange needs.
+
+    A caller who brings no credentials to a public server is let in without a thread and without a Django request.
+    """
+    arrival = Arrival(
+        method=head.method,
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in head.fields.items()},
+        caller=Caller(principal=ANONYMOUS, user=_NOBODY, address=head.client),
+        threads=threads,
+        make_request=make_request,
+        body=body,
+        streams=streams,
+        listens=listens,
+    )
+    try:
+        if not _is_plain(head):
+            arrival.caller = await threads.run(_identify, arrival, head.client)
+    except AuthenticationFailed as error:
+        logger.info("not authenticated: %s", error.reason)
+        return unauthenticated(authentication.challenge(), head.origin)
+    except (Overloaded, StoreUnavailable) as error:
+        logger.warning("refused: %s", error)
+        return refusal(
+            503,
+            str(error),
+            code=INTERNAL_ERROR,
+            origin=head.origin,
+            retry_after_seconds=error.retry_after_seconds,
+        )
+    return arrival
+
+
+def _is_plain(head: Head) -> bool:
+    """Whether the caller is anonymous for sure and of no tenant in particular."""
+    return (
+        mcp_settings.ACCESS == "public"
+        and mcp_settings.TENANT is None
+        and b"authorization" not in head.fields
+        and not authentication.needs_database(head.fields)
+    )
+
+
+def _identify(arrival: Arrival, address: str) -> Caller:
+    request = arrival.request
+    identity: Identity = authentication.authenticate(request)
+    request.user = identity.user  # type: ignore[assignment]
+    request.auth = identity.auth  # type: ignore[attr-defined]
+    return Caller(principal=identity.principal, tenant=tenant_of(request), user=identity.user, address=address)
+
+
+def tenant_of(request: HttpRequest) -> str:
+    """Return what the `TENANT` callable gives for a request; empty without one. May read the database."""
+    find = mcp_settings.imported("TENANT")
+    if find is None:
+        return ""
+    tenant = find(request)
+    if not isinstance(tenant, str) or len(tenant) > 100:
+        raise ConfigurationError(f"TENANT gave {tenant!r}; it must give a string of at most 100 characters.")
+    return tenant
+
+
+_NOBODY = AnonymousUser()

@@ -1,0 +1,172 @@
+"""Compiling a server: every definition is read once, checked, and given its place in the tables.
+
+The first mistake of each definition is collected, so that `manage.py check` reports all of them at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from django.apps import apps
+from django.core.signals import setting_changed
+from django.utils.functional import Promise
+
+from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.exceptions import RegistryError
+from django_mcp.registry.definition import (
+    CompletionDefinition,
+    Definition,
+    PromptDefinition,
+    ResourceDefinition,
+    ToolDefinition,
+)
+from django_mcp.registry.server import DEFAULT, Server, servers
+from django_mcp.server.completion import CompiledCompletion
+from django_mcp.server.meta import is_meta_key
+from django_mcp.server.prompt import CompiledPrompt
+from django_mcp.server.resource import CompiledResource
+from django_mcp.server.tool import CompiledTool
+
+_META_LABEL: Final = "[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+
+
+class CompiledServer:
+    """The tables of one server: tools, prompts and resources by name, completions by target.
+
+    Args:
+        source: what the decorators recorded.
+        errors: takes the mistakes; without it the first is raised.
+    """
+
+    def __init__(self, source: Server, errors: list[RegistryError] | None = None) -> None:
+        self.source = source
+        self.is_default = source.name == DEFAULT
+        self.name = mcp_settings.SERVER_NAME if self.is_default else source.name
+        self.version = source.version or mcp_settings.SERVER_VERSION
+        self.title = source.title or (mcp_settings.SERVER_TITLE if self.is_default else "")
+        self.instructions = source.instructions or (mcp_settings.INSTRUCTIONS if self.is_default else "")
+        self.key = mcp_settings.SERVER_NAME if self.is_default else f"{mcp_settings.SERVER_NAME}/{source.name}"
+        self.store_alias = source.store
+        self.tools: dict[str, CompiledTool] = {}
+        self.prompts: dict[str, CompiledPrompt] = {}
+        self.resources: dict[str, CompiledResource] = {}
+        self.templates: list[CompiledResource] = []
+        self.completions: dict[tuple[str, str], CompiledCompletion] = {}
+        self.revision = source.revision
+        # Completions come last: which prompt one means depends on the names of all.
+        for definition in sorted(source.definitions, key=lambda one: isinstance(one, CompletionDefinition)):
+            try:
+                self._add(definition)
+            except RegistryError as error:
+                if errors is None:
+                    raise
+                errors.append(error)
+
+    @property
+    def varies(self) -> bool:
+        """Whether what is listed depends on who asks, or in which language."""
+        return any(
+            definition.permission is not None
+            or isinstance(definition.title, Promise)
+            or isinstance(definition.description, Promise)
+            for definition in self.source.definitions
+        )
+
+    def _add(self, definition: Definition[..., Any]) -> None:
+        for key in definition.meta or ():
+            if not is_meta_key(key):
+                raise definition.error(
+                    f"has the key {key!r} in its meta", "name keys like `name` or `com.example/name`"
+                )
+        match definition:
+            case ToolDefinition():
+                name = self._full_name(definition)
+                self._claim(definition, self.tools.get(name), name)
+                self.tools[name] = CompiledTool(definition, name)
+            case PromptDefinition():
+                name = self._full_name(definition)
+                self._claim(definition, self.prompts.get(name), name)
+                self.prompts[name] = CompiledPrompt(definition, name)
+            case ResourceDefinition():
+                compiled = CompiledResource(definition)
+                known = {template.uri: template for template in self.templates} | self.resources
+                self._claim(definition, known.get(definition.uri), definition.uri)
+                if compiled.is_template:
+                    self.templates.append(compiled)
+                else:
+                    self.resources[definition.uri] = compiled
+            case CompletionDefinition():
+                target = self._target(definition)
+                self._claim(definition, self.completions.get(target), " ".join(target))
+                self._check_target(definition, target[0])
+                self.completions[target] = CompiledCompletion(definition)
+
+    def _target(self, definition: CompletionDefinition[..., Any]) -> tuple[str, str]:
+        """Return what is completed. A prompt goes by the name in its own module, or by the one with all prefixes."""
+        if definition.prompt is None:
+            return definition.resource or "", definition.argument
+        own = self._prefixed(definition, definition.prompt)
+        return own if own in self.prompts else definition.prompt, definition.argument
+
+    def _check_target(self, definition: CompletionDefinition[..., Any], target: str) -> None:
+        if definition.prompt is not None:
+            prompt = self.prompts.get(target)
+            names = prompt.arguments if prompt is not None else None
+        else:
+            found = next((template for template in self.templates if template.uri == target), None)
+            names = found.variables if found is not None else None
+        if names is None:
+            raise definition.error(
+                f"completes {definition.prompt or definition.resource!r}, which is not registered",
+                "name a registered prompt or the URI of a registered template",
+            )
+        if definition.argument not in names:
+            raise definition.error(
+                f"completes the argument {definition.argument!r}; there are {', '.join(names) or 'none'}",
+                "name one of them",
+            )
+
+    def _claim(self, definition: Definition[..., Any], earlier: Any, name: str) -> None:
+        if earlier is not None:
+            raise definition.error(
+                f"takes {name!r}, which {earlier.definition.where} has already", "rename one, or give its app a prefix"
+            )
+
+    def _full_name(self, definition: Definition[..., Any]) -> str:
+        return self._prefixed(definition, definition.name)
+
+    def _prefixed(self, definition: Definition[..., Any], name: str) -> str:
+        config = apps.get_containing_app_config(getattr(definition.function, "__module__", ""))
+        return f"{self.source.prefix}{getattr(config, 'mcp_prefix', '')}{name}"
+
+
+_compiled: WeakKeyDictionary[Server, CompiledServer] = WeakKeyDictionary()
+
+
+def compiled(source: Server) -> CompiledServer:
+    """Return the compiled form of a server; it is made again when definitions were added or removed.
+
+    Raises:
+        RegistryError: a definition cannot be served.
+    """
+    known = _compiled.get(source)
+    if known is None or known.revision != source.revision:
+        known = _compiled[source] = CompiledServer(source)
+    return known
+
+
+def compile_all() -> list[RegistryError]:
+    """Compile every server of the project; return all mistakes."""
+    errors: list[RegistryError] = []
+    for source in list(servers.values()):
+        _compiled[source] = CompiledServer(source, errors)
+    return errors
+
+
+def _forget(*, setting: str, **kwargs: object) -> None:
+    if setting == SETTING:
+        _compiled.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_mcp.server.compile")

@@ -1,0 +1,184 @@
+"""A handler that can be run: a registered function with its schema, its questions and its shape, compiled once.
+
+Tools, prompts, resources and completions are all run by this one class: arguments are validated, questions asked
+before the body, the body run on the right thread or on the loop, and its value brought into the declared shape there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
+from typing import Any, TypeVar
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.mcpserver.exceptions import InvalidSignature
+from mcp.server.mcpserver.resolve import build_resolver_plans, find_resolved_parameters, resolve_arguments
+from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_metadata
+from mcp_types import InputRequiredResult
+from pydantic import PydanticUserError
+
+from django_mcp.registry.context import Context
+from django_mcp.registry.definition import Definition
+from django_mcp.server.call import Call
+from django_mcp.server.capabilities import require_declared
+from django_mcp.server.shape import Rows, Shape, as_content, read_shape, row_limit, schema_annotation, touches_database
+from django_mcp.server.signature import KernelContext, Signature, read_signature, with_return
+from django_mcp.server.surroundings import asurroundings, has_surroundings, surroundings
+
+T = TypeVar("T")
+Finish = Callable[[Any, Rows], T]
+
+
+class Handler:
+    """A compiled function.
+
+    Raises:
+        RegistryError: the function cannot be served; the message has file, line and remedy.
+    """
+
+    def __init__(self, definition: Definition[..., Any], *, structured: bool | None = None) -> None:
+        self.definition = definition
+        self.function = definition.function
+        self.signature: Signature = read_signature(definition)
+        self.shape: Shape = read_shape(definition, self.signature.returns)
+        target = inspect.unwrap(self.function)
+        target = target if inspect.isroutine(target) else type(target).__call__
+        self.is_async = inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
+        self.metadata, self.questions, self.plans, self.input_schema = self._compile(structured)
+        self.question_names = {plan.fn: plan.wire_key for plan in self.plans.values()}
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the function takes them.
+
+        Raises:
+            pydantic.ValidationError: they do not fit the schema.
+        """
+        return self.metadata.validate_arguments(dict(arguments))
+
+    async def ask(
+        self, call: Call, context: ServerRequestContext[Any, Any], arguments: dict[str, Any], params: Any
+    ) -> dict[str, Any] | InputRequiredResult:
+        """Return the values of the parameters that are answers to questions, or the questions still to be put."""
+        if not self.questions:
+            return {}
+        kernel_context = KernelContext(call, self.question_names, request_context=context, input_params=params)
+        try:
+            with _contained():
+                return await resolve_arguments(self.questions, self.plans, arguments, kernel_context)
+        finally:
+            call.question = None
+
+    async def run(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        """Run the body once and return `finish(value, rows)`, evaluated where the body's database connection is."""
+        if self.signature.context_parameter is not None:
+            arguments = {**arguments, self.signature.context_parameter: Context(call)}
+        with _contained():
+            if self.is_async:
+                return await self._run_async(call, arguments, finish)
+            try:
+                return await call.lease.run(self._run_sync, call, arguments, finish)
+            finally:
+                call.lease.release()
+
+    def _run_sync(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        if not has_surroundings(call):
+            return self._finish(call, self._body(call, arguments), finish)
+        with surroundings(call, self.definition.name):
+            return self._finish(call, self._body(call, arguments), finish)
+
+    def _body(self, call: Call, arguments: dict[str, Any]) -> Any:
+        call.body_began = True
+        value = self.function(**arguments)
+        if not self.shape.is_generator:
+            return value
+        context, last, count = Context(call), None, 0
+        with closing(value):
+            while True:
+                try:
+                    last = next(value)
+                except StopIteration as stop:
+                    return last if stop.value is None else stop.value
+                count += 1
+                context.progress(count, message=_progress_text(last))
+
+    async def _run_async(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        call.lease.adopt()
+        if not has_surroundings(call):
+            return await self._run_on_loop(call, arguments, finish)
+        async with asurroundings(call, self.definition.name):
+            return await self._run_on_loop(call, arguments, finish)
+
+    async def _run_on_loop(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        call.body_began = True
+        if self.shape.is_generator:
+            value, count = None, 0
+            async with aclosing(self.function(**arguments)) as values:
+                async for value in values:
+                    count += 1
+                    await call.send_progress(count, None, _progress_text(value))
+        else:
+            value = await self.function(**arguments)
+        if touches_database(value):
+            return await call.lease.run(self._finish, call, value, finish)
+        return self._finish(call, value, finish)
+
+    def _finish(self, call: Call, value: Any, finish: Finish[T]) -> T:
+        rows = row_limit()
+        if isinstance(value, InputRequiredResult):
+            require_declared(value, call.client_capabilities)
+            return finish(value, rows)
+        return finish(as_content(self.shape.apply(value, rows)), rows)
+
+    def _compile(self, structured: bool | None) -> tuple[FuncMetadata, dict[str, Any], dict[Any, Any], dict[str, Any]]:
+        definition = self.definition
+        own_schema = getattr(definition, "input_schema", None)
+        try:
+            face = with_return(self.signature, schema_annotation(self.shape))
+            questions = find_resolved_parameters(face)
+            skipped = [*questions, *filter(None, [self.signature.context_parameter])]
+            metadata = func_metadata(face, skip_names=skipped, structured_output=structured)
+            names = {field.alias or name for name, field in metadata.arg_model.model_fields.items()}
+            plans = build_resolver_plans(questions, names)
+            schema = dict(own_schema) if own_schema is not None else metadata.arg_model.model_json_schema()
+        except (InvalidSignature, PydanticUserError, LookupError, TypeError, ValueError) as error:
+            raise definition.error(
+                f"has a signature that gives no schema ({str(error).partition(chr(10))[0]})",
+                "use types that JSON can carry: built-in types, dataclasses, pydantic models, enums, and TypedDict of "
+                "typing_extensions where Python is older than 3.12",
+            ) from error
+        _name_questions(plans)
+        return metadata, dict(questions), plans, schema
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """Turn what the project's code raises to end more than its call into a failure of the call."""
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError("a handler called sys.exit()") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled the call: the handler awaited something that was.
+        raise RuntimeError("a handler let a cancellation of its own escape") from error
+
+
+def _progress_text(value: Any) -> str | None:
+    """Return what a generator yields as the message of a progress notification; data is counted and not shown."""
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def _name_questions(plans: Mapping[Any, Any]) -> None:
+    """Name each question on the wire after its resolver, and number those that share a name.
+
+    The name is stable between processes and deployments and says nothing about the project's modules.
+    """
+    seen: dict[str, int] = {}
+    for plan in plans.values():
+        name = plan.fn.__name__
+        count = seen[name] = seen.get(name, 0) + 1
+        plan.wire_key = name if count == 1 else f"{name}_{count}"

@@ -1,0 +1,6 @@
+"""What the type checker is told is installed: the demo, and the apps that only live tests install."""
+
+from demo_project.settings import *  # noqa: F403
+from demo_project.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.live.ledger"]

@@ -1,0 +1,6 @@
+"""URLs of the tests: the admin and the default server."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [path("admin/", admin.site.urls), path("mcp", include("django_mcp.urls"))]
