@@ -1,0 +1,1 @@
+"""A project that serves every feature that the official conformance suite asks of a server."""

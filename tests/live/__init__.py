@@ -1,0 +1,1 @@
+"""Real servers over real sockets: what only shows when processes serve."""

@@ -1,0 +1,9 @@
+"""The ASGI applications under test: with the consumer in front, and Django's own alone."""
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from django_mcp.routing import mcp_application  # noqa: E402 - Django is set up first
+
+application = mcp_application(django_application)
