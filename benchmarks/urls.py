@@ -1,0 +1,5 @@
+"""One URL: the server."""
+
+from django.urls import include, path
+
+urlpatterns = [path("mcp", include("django_mcp.urls"))]
