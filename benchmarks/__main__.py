@@ -1,13 +1,14 @@
 """Measure `tools/call` beside the official SDK's own server: `python -m benchmarks`.
 
-Both run under the same uvicorn, on one core; wrk has the other. Their runs alternate, after a warm-up of each, so that
-whatever else the machine does falls on both. Exit codes: 1 with --check where a goal is missed, 2 where nothing can be
-measured.
+Both run under the same uvicorn, on one core; wrk has the other. After a warm-up of each, their runs alternate second
+by second, so that whatever else the machine does falls on both. Exit codes: 1 with --check where a goal is missed, 2
+where nothing can be measured.
 """
 
 import argparse
 import sys
 from dataclasses import dataclass
+from statistics import mean
 
 from benchmarks import load, wire
 from benchmarks.functions import add, add_in_thread
@@ -72,8 +73,12 @@ def _compare(case: Case, ours: Server, theirs: Server, wrk: Load, options: argpa
         wrk.run(server.url, case.tool, expected[server], seconds=options.warm_up)
     for number in range(options.runs):
         print(f"{case.title}: run {number + 1} of {options.runs}", file=sys.stderr)
-        for server in (ours, theirs):
-            rates[server].append(wrk.run(server.url, case.tool, expected[server], seconds=options.seconds))
+        seconds: dict[Server, list[float]] = {ours: [], theirs: []}
+        for _ in range(options.seconds):
+            for server in (ours, theirs):
+                seconds[server].append(wrk.run(server.url, case.tool, expected[server], seconds=1))
+        for server, found in seconds.items():
+            rates[server].append(mean(found))
     return Comparison(title=case.title, goal=case.goal, ours=rates[ours], theirs=rates[theirs])
 
 

@@ -125,6 +125,7 @@ class Call:
         self.context: ServerRequestContext[Any, Any] | None = None
         self.input_params: Any = None
         self.question: str | None = None
+        self._lease: Lease | None = None
         self._progress: float | None = None
         self._finished = False
         self.sealed_state: str | None = params.get("requestState") if params else None
@@ -216,10 +217,12 @@ class Call:
             raise LookupError("no request of the SDK is being served here")
         return self.context
 
-    @cached_property
+    @property
     def lease(self) -> Lease:
         """The thread of this call, borrowed when it is first needed."""
-        return self.arrival.threads.lease()
+        if self._lease is None:
+            self._lease = self.arrival.threads.lease()
+        return self._lease
 
     async def send_progress(self, progress: float, total: float | None, message: str | None) -> None:
         if self.cancelled and not self.uninterruptible:
@@ -288,8 +291,8 @@ class Call:
         Nothing is sent for it from here on but its response.
         """
         self._finished = True
-        if "lease" in self.__dict__:
-            self.lease.close()
+        if self._lease is not None:
+            self._lease.close()
         self.context = self.task = None
 
     @property

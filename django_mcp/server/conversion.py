@@ -7,11 +7,14 @@ model itself, that is gone round here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
-from mcp_types import CallToolResult, InputRequiredResult
+from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import BaseModel
+from pydantic_core import to_json
+
+_PLAIN: Final = frozenset({str, int, float, bool})
 
 
 class Conversion:
@@ -31,9 +34,15 @@ class Conversion:
         """
         if self._model is None or isinstance(value, CallToolResult):
             return self._metadata.convert_result(value)
-        result = self._content_alone.convert_result(value)
+        result = _text(value) if type(value) in _PLAIN else self._content_alone.convert_result(value)
         if isinstance(result, CallToolResult):
             declared = {"result": value} if self._metadata.wrap_output else value
             structured = self._model.model_validate(declared, by_alias=True, by_name=True)
             result.structured_content = structured.model_dump(mode="json", by_alias=True)
         return result
+
+
+def _text(value: str | float) -> CallToolResult:
+    """Return a value of one piece as the SDK writes it, without its search for what else it could be."""
+    text = value if isinstance(value, str) else to_json(value).decode()
+    return CallToolResult(content=[TextContent(type="text", text=text)])

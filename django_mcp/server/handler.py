@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, closing
+from typing import Any, NoReturn, TypeVar
 
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import InvalidSignature
@@ -65,8 +65,9 @@ class Handler:
             return {}
         kernel_context = KernelContext(call, self.question_names, request_context=context, input_params=params)
         try:
-            with _contained():
-                return await resolve_arguments(self.questions, self.plans, arguments, kernel_context)
+            return await resolve_arguments(self.questions, self.plans, arguments, kernel_context)
+        except (SystemExit, asyncio.CancelledError) as error:
+            _contain(error)
         finally:
             call.question = None
 
@@ -74,13 +75,15 @@ class Handler:
         """Run the body once and return `finish(value, rows)`, evaluated where the body's database connection is."""
         if self.signature.context_parameter is not None:
             arguments = {**arguments, self.signature.context_parameter: Context(call)}
-        with _contained():
+        try:
             if self.is_async:
                 return await self._run_async(call, arguments, finish)
             try:
                 return await call.lease.run(self._run_sync, call, arguments, finish)
             finally:
                 call.lease.release()
+        except (SystemExit, asyncio.CancelledError) as error:
+            _contain(error)
 
     def _run_sync(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         if not has_surroundings(call):
@@ -152,19 +155,15 @@ class Handler:
         return metadata, dict(questions), plans, schema
 
 
-@contextmanager
-def _contained() -> Iterator[None]:
-    """Turn what the project's code raises to end more than its call into a failure of the call."""
-    try:
-        yield
-    except SystemExit as error:
+def _contain(error: SystemExit | asyncio.CancelledError) -> NoReturn:
+    """Turn what the project's code raised to end more than its call into a failure of the call."""
+    if isinstance(error, SystemExit):
         raise RuntimeError("a handler called sys.exit()") from error
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        # Nobody cancelled the call: the handler awaited something that was.
-        raise RuntimeError("a handler let a cancellation of its own escape") from error
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
+    # Nobody cancelled the call: the handler awaited something that was.
+    raise RuntimeError("a handler let a cancellation of its own escape") from error
 
 
 def _progress_text(value: Any) -> str | None:

@@ -21,6 +21,7 @@ from django_mcp.models import MCPSession
 from django_mcp.server.call import Call, NoOutlet, Outlet
 from django_mcp.server.caller import Arrival
 from django_mcp.server.capabilities import require_declared_for
+from django_mcp.server.connection import connection_of
 from django_mcp.server.event_stream import EventStream
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.local_session import (
@@ -263,7 +264,7 @@ class HandshakeExchange:
         request_id: RequestId | None,
         params: Any,
     ) -> Call:
-        connection = Connection.from_envelope(
+        connection = connection_of(
             session.protocol_version,
             session.client_info_data,
             session.capabilities_data,

@@ -7,6 +7,7 @@ not. Nothing is kept between two requests here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from mcp.server.caching import CacheHint
@@ -75,7 +76,7 @@ class Kernel:
     def __init__(self, server: CompiledServer, *, listens: bool) -> None:
         self.server = server
         self.listens = listens
-        self.lowlevel: LowLevelServer[Any] = LowLevelServer(  # type: ignore[misc]
+        self.lowlevel = _LowLevelServer(  # type: ignore[misc]
             server.name,
             version=server.version,
             title=str(server.title) or None,
@@ -233,6 +234,18 @@ class Kernel:
         hints = {method: CacheHint(ttl_ms=ttl_ms, scope="public" if open_to_all else "private") for method in _CACHED}
         hints["resources/read"] = CacheHint(ttl_ms=0, scope="private")
         return hints
+
+
+class _LowLevelServer(LowLevelServer[Any]):
+    """The SDK's server. It copies its identity deeply for every result; ours is encoded at once, and never changed."""
+
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        return dict(self._stamp)
+
+    @cached_property
+    def _stamp(self) -> dict[str, Any]:
+        return super().server_info_stamp
 
 
 def _enter(context: Context, params: Any = None) -> Call:

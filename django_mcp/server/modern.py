@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
-from mcp.server.connection import Connection
 from mcp.shared.exceptions import NoBackChannelError
 from mcp.shared.inbound import (
     MCP_NAME_HEADER,
@@ -21,6 +20,7 @@ from django_mcp.conf import mcp_settings
 from django_mcp.core import sse
 from django_mcp.server.call import Call, NoOutlet, Outlet
 from django_mcp.server.caller import Arrival
+from django_mcp.server.connection import connection_of
 from django_mcp.server.event_stream import EventStream
 from django_mcp.server.headers import invalid
 from django_mcp.server.kernel import Kernel
@@ -122,9 +122,7 @@ class ModernExchange:
         call = self._call = Call(
             self._kernel.server,
             self._arrival,
-            connection=Connection.from_envelope(
-                verdict.protocol_version, verdict.client_info, verdict.client_capabilities
-            ),
+            connection=connection_of(verdict.protocol_version, verdict.client_info, verdict.client_capabilities),
             outlet=self._outlet(),
             request_id=request_id,
             params=params,

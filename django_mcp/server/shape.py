@@ -41,6 +41,7 @@ _GENERATORS = (
     collections.abc.AsyncGenerator,
     collections.abc.AsyncIterator,
 )
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _VALUES = (enum.Enum, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 _ONE_PIECE = (str, bytes, int, float, type(None), *_VALUES)
 _SIGNATURES = (
@@ -108,6 +109,8 @@ class Shape:
         """
         if self.fields:
             return _fields(self.fields, value, rows)
+        if type(value) in _PLAIN:
+            return value
         return _shaped(self.annotation, value, rows)
 
 
@@ -158,6 +161,8 @@ def schema_annotation(shape: Shape) -> Any:
 
 def as_content(value: Any) -> Any:
     """Return `value` with bytes and files replaced by content blocks; other values as they are."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
         return _block(data, _sniff(data), "data:")
@@ -172,6 +177,8 @@ def as_content(value: Any) -> Any:
 
 def touches_database(value: Any) -> bool:
     """Whether bringing `value` into shape may read from the database or a file, or meets a model."""
+    if type(value) in _PLAIN:
+        return False
     if isinstance(value, Model | QuerySet | Manager | FieldFile | Iterator):
         return True
     return any(touches_database(item) for item in _inside(value))

@@ -232,6 +232,8 @@ class _PooledLease(Executor):
         SyncToAsync.thread_sensitive_context.set(context)
 
     def release(self) -> None:
+        if self._worker is None and not self._pending:
+            return
         with self._pool._lock:
             worker, self._worker = self._worker, None
             dropped = self._pending.copy()

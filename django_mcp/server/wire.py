@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from mcp_types import (
     RequestId,
 )
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from django_mcp.core import strict_json
 from django_mcp.exceptions import LimitExceeded, MCPException, Overloaded, SessionNotFound, StoreUnavailable
@@ -75,7 +77,18 @@ class Refusal(MCPError):
 
 
 def encode_result(request_id: RequestId, result: Mapping[str, Any]) -> bytes:
-    return strict_json.encode({"jsonrpc": "2.0", "id": request_id, "result": result})
+    """Encode a response.
+
+    Raises:
+        ValueError: the result holds a non-finite number.
+    """
+    message = {"jsonrpc": "2.0", "id": request_id, "result": result}
+    # Several times quicker than the standard library, but it writes what JSON has not, and refuses lone surrogates.
+    with suppress(PydanticSerializationError):
+        data = to_json(message)
+        if b"NaN" not in data and b"Infinity" not in data:
+            return data
+    return strict_json.encode(message)
 
 
 def encode_notification(method: str, params: Mapping[str, Any] | None) -> bytes:

@@ -83,6 +83,7 @@ SYMBOLS = {
     ],
     "mcp.shared.dispatcher": [
         "CallOptions",
+        "Outbound",
     ],
     "mcp.shared.exceptions": [
         "MCPError",
