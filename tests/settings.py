@@ -1,5 +1,7 @@
-"""The project that the tests run in: every app of the repository, in memory."""
+"""The project that the tests run in: every app of the repository, in a temporary folder."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -41,7 +43,20 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES: dict[str, dict[str, Any]] = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+# A file, as a project has it: connections to a shared memory do not wait for each other, they fail.
+FOLDER = tempfile.TemporaryDirectory(prefix="django-mcp-tests-")
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": Path(FOLDER.name) / "default.sqlite3",
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
+        },
+        "TEST": {"NAME": Path(FOLDER.name) / "test.sqlite3"},
+    }
+}
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "/static/"

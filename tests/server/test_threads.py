@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
+from django.db import connection
 from django.db.backends.signals import connection_created
 from pydantic import BaseModel
 
@@ -32,8 +33,9 @@ def consent() -> Elicit[Consent]:
 
 
 @pytest.fixture
-def connected() -> Iterator[list[int]]:
-    """Note the thread of each database connection that is made."""
+def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Note the thread of each database connection that is made. None is closed by its age, so these are open."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", None)
     made: list[int] = []
 
     def note(**kwargs: Any) -> None:
