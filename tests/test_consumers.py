@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -455,7 +456,8 @@ async def test_a_busy_standalone_stream_ends_with_its_session(server: Server, se
     async def keep_changing() -> None:
         while not over.is_set():
             await asyncio.to_thread(notify.tools_changed, "tested")
-            await asyncio.sleep(0.1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 0.1)
 
     changing = asyncio.create_task(keep_changing())
     async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:

@@ -52,6 +52,11 @@ class Definition(Generic[P, R]):
         return self.description if self.description is not None else inspect.getdoc(self.function) or ""
 
     @property
+    def is_translated(self) -> bool:
+        """Whether a text for people depends on the language of the request."""
+        return isinstance(self.title, Promise) or isinstance(self.doc, Promise)
+
+    @property
     def where(self) -> str:
         """`file:line` of the function, for messages."""
         code = getattr(inspect.unwrap(self.function), "__code__", None)

@@ -7,14 +7,14 @@ model itself, that is gone round here.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata
 from mcp_types import CallToolResult, InputRequiredResult, TextContent
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-_PLAIN: Final = frozenset({str, int, float, bool})
+from django_mcp.server.shape import PLAIN
 
 
 class Conversion:
@@ -34,7 +34,7 @@ class Conversion:
         """
         if self._model is None or isinstance(value, CallToolResult):
             return self._metadata.convert_result(value)
-        result = _text(value) if type(value) in _PLAIN else self._content_alone.convert_result(value)
+        result = _text(value) if type(value) in PLAIN else self._content_alone.convert_result(value)
         if isinstance(result, CallToolResult):
             declared = {"result": value} if self._metadata.wrap_output else value
             structured = self._model.model_validate(declared, by_alias=True, by_name=True)

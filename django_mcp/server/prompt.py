@@ -54,7 +54,7 @@ class CompiledPrompt:
         self.definition = definition
         self.name = name
         self.handler = Handler(definition, structured=False)
-        self._wire = self._render() if not self._is_lazy() else None
+        self._wire = None if definition.is_translated else self._render()
 
     @property
     def wire(self) -> WirePrompt:
@@ -104,9 +104,6 @@ class CompiledPrompt:
         for message in result.messages:
             _check(message.content)
         return result
-
-    def _is_lazy(self) -> bool:
-        return not all(text is None or isinstance(text, str) for text in (self.definition.title, self.definition.doc))
 
     def _render(self) -> WirePrompt:
         definition = self.definition

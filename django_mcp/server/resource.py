@@ -68,7 +68,7 @@ class CompiledResource:
                 "begin with a scheme such as `orders:` and percent-encode what RFC 3986 does not allow",
             )
         self._check_variables()
-        self._wire = self._render() if not self._is_lazy() else None
+        self._wire = None if definition.is_translated else self._render()
 
     @property
     def uri(self) -> str:
@@ -176,9 +176,6 @@ class CompiledResource:
                 f"has the variables {sorted(self.variables)} in its URI and the parameters {sorted(taken)}",
                 "give the function one parameter for each variable",
             )
-
-    def _is_lazy(self) -> bool:
-        return not all(text is None or isinstance(text, str) for text in (self.definition.title, self.definition.doc))
 
     def _render(self) -> WireResource | WireTemplate:
         definition = self.definition

@@ -41,7 +41,8 @@ _GENERATORS = (
     collections.abc.AsyncGenerator,
     collections.abc.AsyncIterator,
 )
-_PLAIN = frozenset({str, int, float, bool, type(None)})
+PLAIN = frozenset({str, int, float, bool})
+"""Values of one piece, which are looked into no further."""
 _VALUES = (enum.Enum, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID)
 _ONE_PIECE = (str, bytes, int, float, type(None), *_VALUES)
 _SIGNATURES = (
@@ -109,7 +110,7 @@ class Shape:
         """
         if self.fields:
             return _fields(self.fields, value, rows)
-        if type(value) in _PLAIN:
+        if type(value) in PLAIN:
             return value
         return _shaped(self.annotation, value, rows)
 
@@ -161,7 +162,7 @@ def schema_annotation(shape: Shape) -> Any:
 
 def as_content(value: Any) -> Any:
     """Return `value` with bytes and files replaced by content blocks; other values as they are."""
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return value
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
@@ -177,7 +178,7 @@ def as_content(value: Any) -> Any:
 
 def touches_database(value: Any) -> bool:
     """Whether bringing `value` into shape may read from the database or a file, or meets a model."""
-    if type(value) in _PLAIN:
+    if type(value) in PLAIN:
         return False
     if isinstance(value, Model | QuerySet | Manager | FieldFile | Iterator):
         return True

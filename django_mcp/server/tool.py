@@ -79,7 +79,7 @@ class CompiledTool:
             else _pruned(self.handler.metadata.output_schema)
         )
         self._conversion = Conversion(self.handler.metadata)
-        self._wire = self._render() if not self._is_lazy() else None
+        self._wire = None if definition.is_translated else self._render()
 
     @property
     def mirrors_headers(self) -> bool:
@@ -197,9 +197,6 @@ class CompiledTool:
             return read_schema(schema)
         except UnusableSchema as error:
             raise self.definition.error(f"has an unusable {name} ({error})", "mend the schema") from error
-
-    def _is_lazy(self) -> bool:
-        return not all(text is None or isinstance(text, str) for text in (self.definition.title, self.definition.doc))
 
     def _render(self) -> WireTool:
         definition = self.definition
