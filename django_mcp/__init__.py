@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from django_mcp import notify
     from django_mcp.exceptions import NotFound, ToolError
     from django_mcp.registry.context import Context
+    from django_mcp.registry.conversation_connection import conversation_connection
     from django_mcp.registry.definition import ParamHeader
     from django_mcp.registry.server import Server, completion, prompt, resource, tool
+    from django_mcp.registry.state import State, UserState
     from django_mcp.server.questions import (
         AcceptedElicitation,
         Audio,
@@ -45,8 +47,11 @@ __all__ = [
     "Resolve",
     "Sample",
     "Server",
+    "State",
     "ToolError",
+    "UserState",
     "completion",
+    "conversation_connection",
     "notify",
     "prompt",
     "resource",
@@ -56,8 +61,10 @@ __all__ = [
 _HOMES = {
     "django_mcp.exceptions": ("NotFound", "ToolError"),
     "django_mcp.registry.context": ("Context",),
+    "django_mcp.registry.conversation_connection": ("conversation_connection",),
     "django_mcp.registry.definition": ("ParamHeader",),
     "django_mcp.registry.server": ("Server", "completion", "prompt", "resource", "tool"),
+    "django_mcp.registry.state": ("State", "UserState"),
     "django_mcp.server.questions": (
         "AcceptedElicitation",
         "Audio",

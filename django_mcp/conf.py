@@ -86,6 +86,21 @@ def _whole(least: int) -> Callable[[Any], int]:
     return parse
 
 
+def _between(least: int, most: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _Refused(f"a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _Refused("True or False")
+    return value
+
+
 def _seconds(least: float) -> Callable[[Any], float]:
     def parse(value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < float("inf"):
@@ -261,6 +276,26 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="Sessions of anonymous callers from one address at once.",
     ),
     Setting(
+        name="STATE_MAX_BYTES",
+        default=16_777_216,
+        parse=_whole(1),
+        help="All keys and values of one conversation's state together.",
+    ),
+    Setting(name="STATE_MAX_KEYS", default=50_000, parse=_whole(1), help="Keys of one conversation's state."),
+    Setting(
+        name="STATE_MAX_DEPTH",
+        default=32,
+        parse=_between(1, 64),
+        help="Levels of lists and mappings in one value of a state.",
+    ),
+    Setting(
+        name="STATE_INLINE_BYTES",
+        default=2_048,
+        parse=_between(0, 8_192),
+        help="A value up to this size is read and written along with the rest; a larger one is stored by itself and "
+        "read when it is touched.",
+    ),
+    Setting(
         name="STATE_HISTORY",
         default=50,
         parse=_whole(1),
@@ -279,6 +314,25 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="A conversation ends so long after it began, used or not.",
     ),
     Setting(name="TOKEN_SECONDS", default=604_800, parse=_whole(1), help="Life of a resumption token."),
+    Setting(
+        name="SIZE_BUDGET_BYTES",
+        default=4_096,
+        parse=_whole(1),
+        help="A manifest, or a header with a token, that grows beyond this is warned of.",
+    ),
+    Setting(
+        name="SESSION_CONVERSATIONS",
+        default=False,
+        parse=_switch,
+        help="Whether a session has a conversation of its own, for calls that carry neither token nor handle. Some "
+        "hosts share one session between several chats.",
+    ),
+    Setting(
+        name="ANONYMOUS_STATE",
+        default=False,
+        parse=_switch,
+        help="Whether callers without credentials may have conversations, each reached by its token or handle alone.",
+    ),
     Setting(
         name="MAX_CONVERSATIONS_PER_PRINCIPAL",
         default=1_000,
@@ -344,10 +398,17 @@ class MCPSettings:
     SESSION_UNUSED_SECONDS: int
     MAX_SESSIONS_PER_PRINCIPAL: int
     MAX_ANONYMOUS_SESSIONS_PER_ADDRESS: int
+    STATE_MAX_BYTES: int
+    STATE_MAX_KEYS: int
+    STATE_MAX_DEPTH: int
+    STATE_INLINE_BYTES: int
     STATE_HISTORY: int
     CONVERSATION_IDLE_SECONDS: int
     CONVERSATION_SECONDS: int
     TOKEN_SECONDS: int
+    SIZE_BUDGET_BYTES: int
+    SESSION_CONVERSATIONS: bool
+    ANONYMOUS_STATE: bool
     MAX_CONVERSATIONS_PER_PRINCIPAL: int
     RESULT_SECONDS: int
     CHANGE_SECONDS: int

@@ -2,11 +2,16 @@
 
 MCPException
  ├ ToolError              a handler's deliberate failure; its text is for the client
+ │  ├ HandleRefused       a conversation's handle is no good, whatever the reason
+ │  └ StateNotSaved       the handler ran, and what it changed in a state was not kept
+ │     └ StateConflict    because another call changed the same keys meanwhile
  ├ NotFound               a resource handler's "there is no such thing"
  ├ PermissionRefused      not allowed, shown to the client as unknown
  ├ SessionNotFound        no such session for this caller, whatever the reason
  ├ ConversationNotFound   no such conversation for this caller, whatever the reason
  ├ HeadMoved              another commit came first; it has what the conversation is now
+ ├ TokenRefused           a resumption token is no good, whatever the reason
+ ├ StateUnavailable       a handler touches a state that this call does not have
  ├ CorruptBlob            what is stored is missing or is not what its name says
  ├ LimitExceeded          one thing of the client's is larger than it may be
  ├ Overloaded             too much at once; come back later
@@ -29,6 +34,12 @@ OverloadScope = Literal["global", "principal"]
 
 SESSION_NOT_FOUND: Final = "Session not found"
 CONVERSATION_NOT_FOUND: Final = "Conversation not found"
+RESUMPTION_REFUSED: Final = "The resumption token is not valid"
+REFUSED_HANDLE: Final = (
+    "The handle is not valid: the conversation is unknown or has ended. "
+    "Call again without a handle to begin a new one."
+)
+MAX_NAMED_KEYS: Final = 10
 
 
 class MCPException(Exception):
@@ -90,6 +101,49 @@ class HeadMoved(MCPException):
     def __init__(self, head: "Head") -> None:
         super().__init__(f"The conversation is at generation {head.generation} by now")
         self.head = head
+
+
+class TokenRefused(MCPException):
+    """A resumption token was refused. The text is the same for every reason; `reason` is for the log alone.
+
+    `is_alarm`: it is the store that is wrong, not the token.
+    """
+
+    def __init__(self, reason: str, *, is_alarm: bool = False) -> None:
+        super().__init__(RESUMPTION_REFUSED)
+        self.reason = reason
+        self.is_alarm = is_alarm
+
+
+class StateUnavailable(MCPException):
+    """A handler touches a state that its call does not have, or not yet; the message names the remedy."""
+
+
+class HandleRefused(ToolError):
+    """The handle is unknown, has ended or is somebody else's: one text for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__(REFUSED_HANDLE)
+
+
+class StateNotSaved(ToolError):
+    """The handler ran to its end, and its changes of the state were not kept. `problem` completes the sentence."""
+
+    def __init__(self, problem: str, *, is_rolled_back: bool = False) -> None:
+        ran = "Nothing was changed" if is_rolled_back else "The call ran, but its state was not saved"
+        super().__init__(f"{ran}: {problem}")
+        self.problem = problem
+        self.is_rolled_back = is_rolled_back
+
+
+class StateConflict(StateNotSaved):
+    """Another call changed `keys`, sorted, while this one ran."""
+
+    def __init__(self, keys: "tuple[str, ...]", *, is_rolled_back: bool = False) -> None:
+        names = ", ".join(ascii(key) for key in keys[:MAX_NAMED_KEYS])
+        more = f" and {len(keys) - MAX_NAMED_KEYS} more" if len(keys) > MAX_NAMED_KEYS else ""
+        super().__init__(f"another call changed {names}{more} meanwhile.", is_rolled_back=is_rolled_back)
+        self.keys = keys
 
 
 class CorruptBlob(MCPException):

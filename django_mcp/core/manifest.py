@@ -327,6 +327,10 @@ class ManifestReader:
         """Give the bytes of pages by name, so that they need not be fetched."""
         self._pages |= pages
 
+    def body(self, entry: Entry) -> bytes:
+        """Return the canonical bytes of a value. Reads one blob unless it stands inline."""
+        return entry.data if isinstance(entry, Inline) else self._fetched(entry.digest)
+
     def _unread(self, pages: list[Page]) -> Iterator[Page]:
         for page in pages:
             if self._missing(page):
@@ -364,13 +368,16 @@ class ManifestReader:
     def _body(self, page: Page, kind: bytes) -> bytes:
         data = self._pages.get(page.digest)
         if data is None:
-            if self._fetch is None:
-                raise LookupError(f"the page {page.digest} was not supplied")
-            data = self._fetch(page.digest)
+            data = self._fetched(page.digest)
         head, _, body = data.partition(b"\n")
         if head != b"page " + kind:
             raise CorruptManifest(f"{page.digest} is not a page of the kind {kind.decode()}: {head[:60]!r}")
         return body
+
+    def _fetched(self, digest: str) -> bytes:
+        if self._fetch is None:
+            raise LookupError(f"{digest} was not supplied")
+        return self._fetch(digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,15 @@ _SURROGATE_PAIR: Final = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
+Bound = Literal["bytes", "depth", "keys"]
+
+_BOUNDS: Final[dict[str, str]] = {
+    "bytes": "larger than {} bytes",
+    "depth": "nested deeper than {} levels",
+    "keys": "more than {} keys",
+}
+
+
 class StateValueError(TypeError, ValueError):
     """A value cannot be kept: `path` says where it stands, `problem` what is wrong and what to do instead."""
 
@@ -55,11 +64,10 @@ class StateValueError(TypeError, ValueError):
 
 
 class StateBoundExceeded(StateValueError):
-    """A value could be kept if it were smaller: `bound` is what it passes, `limit` how much is allowed."""
+    """A value or a state could be kept if it were smaller: `bound` is what it passes, `limit` how much is allowed."""
 
-    def __init__(self, path: str, bound: Literal["bytes", "depth"], limit: int) -> None:
-        problem = f"larger than {limit} bytes" if bound == "bytes" else f"nested deeper than {limit} levels"
-        super().__init__(path, problem)
+    def __init__(self, path: str, bound: Bound, limit: int) -> None:
+        super().__init__(path, _BOUNDS[bound].format(limit))
         self.bound = bound
         self.limit = limit
 

@@ -7,13 +7,19 @@ The context knows nothing of transports: it talks to a `Channel`, which `server/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
+from django_mcp.exceptions import StateUnavailable
+
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+    from django_mcp.registry.conversation_connection import Connections
+    from django_mcp.registry.past_call import PastCall
+    from django_mcp.registry.state import State
 
 T = TypeVar("T")
 Level = Literal["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
@@ -42,6 +48,12 @@ class Channel(Protocol):
     def request_state(self) -> str | None: ...
     @property
     def sdk_context(self) -> Any: ...
+    @property
+    def state(self) -> State: ...
+    @property
+    def user_state(self) -> State: ...
+    def past_calls(self) -> list[PastCall]: ...
+    async def on_thread(self, function: Callable[[], T]) -> T: ...
     async def send_progress(self, progress: float, total: float | None, message: str | None) -> None: ...
     async def send_log(self, level: Level, data: Any, logger: str | None) -> None: ...
     async def ask_user(self, message: str, schema: type[Any]) -> Any: ...
@@ -56,10 +68,18 @@ class Context:
     Annotate a parameter with this class to receive it; it never appears in the schema.
     """
 
-    __slots__ = ("_channel",)
+    __slots__ = ("_channel", "_connections")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, connections: Connections | None = None) -> None:
         self._channel = channel
+        self._connections = connections
+
+    @property
+    def connections(self) -> Connections:
+        """What was opened for this handler by `conversation_connection`."""
+        if self._connections is None:
+            raise StateUnavailable("conversation connections belong to handlers and resolvers")
+        return self._connections
 
     @property
     def request(self) -> HttpRequest:
@@ -75,6 +95,36 @@ class Context:
     def tenant(self) -> str:
         """What the `TENANT` callable gave for the request; `""` by default."""
         return self._channel.tenant
+
+    @property
+    def state(self) -> State:
+        """What this conversation keeps from call to call; see `State`.
+
+        Raises, at the first touch:
+            StateUnavailable: the handler is not stateful, and the request names no conversation.
+        """
+        return self._channel.state
+
+    @property
+    def user_state(self) -> State:
+        """What the authenticated user keeps across conversations with this server; see `State`.
+
+        An async handler reads it by `await ctx.user_state.aload()`, or takes it as a parameter annotated `UserState`.
+        """
+        return self._channel.user_state
+
+    @property
+    def calls(self) -> list[PastCall]:
+        """What was called in this conversation and changed its state, newest first, as far as history is kept.
+
+        Raises:
+            StateUnavailable: as `state`.
+        """
+        return self._channel.past_calls()
+
+    async def acalls(self) -> list[PastCall]:
+        """Return what `calls` has, in an async handler."""
+        return await self._channel.on_thread(self._channel.past_calls)
 
     @property
     def cancelled(self) -> bool:

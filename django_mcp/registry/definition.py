@@ -79,6 +79,8 @@ class ToolDefinition(Definition[P, R]):
     fields: tuple[str, ...] = ()
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
+    stateful: bool = False
+    atomic: bool = False
 
     @property
     def repeatable(self) -> bool:

@@ -103,6 +103,8 @@ class Server:
         fields: Sequence[str] = (),
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
+        stateful: bool = False,
+        atomic: bool = False,
         permission: str | Callable[[HttpRequest], bool] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ToolDefinition[P, R]]: ...
@@ -121,6 +123,10 @@ class Server:
                 arguments are validated against it and passed by name.
             output_schema: a JSON Schema served for the structured result instead of one made from the annotation; a
                 result that does not fit it is an error.
+            stateful: the tool keeps state in `ctx.state`, and gets the optional argument `handle`, by which a model
+                goes on in a conversation. A parameter annotated `State` says the same.
+            atomic: what a sync function does in the database, what it keeps in `ctx.state` and its recorded outcome
+                are one transaction; a failure takes all of it back. The server's store must be in that database.
             permission: `"app.codename"` or a callable of the request; who lacks it neither sees nor calls the tool.
             meta: `_meta` of the tool in the list.
 

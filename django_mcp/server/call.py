@@ -8,9 +8,9 @@ here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
 
 import anyio
 from mcp.server.connection import Connection
@@ -34,7 +34,9 @@ from mcp_types import (
 )
 
 from django_mcp.exceptions import CallCancelled, QuestionUnavailable
+from django_mcp.server.call_state import CallState
 from django_mcp.server.caller import Arrival, Caller
+from django_mcp.server.keeping import NOTHING, Keeping
 from django_mcp.server.threads import Lease
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ if TYPE_CHECKING:
 
     from django_mcp.models import MCPSession
     from django_mcp.registry.context import Level
+    from django_mcp.registry.past_call import PastCall
+    from django_mcp.registry.state import State
+    from django_mcp.server.carriers import Issued
+
+T = TypeVar("T")
 
 QUESTION_META_KEY: Final = "org.django-mcp/question"
 _LEVELS: Final[tuple[str, ...]] = get_args(LoggingLevel)
@@ -130,7 +137,13 @@ class Call:
         self._finished = False
         self.sealed_state: str | None = params.get("requestState") if params else None
         meta = params.get("_meta") if params else None
-        self._meta: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+        self.meta: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+        self.keeping: Keeping = NOTHING
+        self.handle: str | None = None
+        self.issued: Issued | None = None
+        self.was_asked = False
+        self.record: Callable[[Any], None] | None = None
+        self._state: CallState | None = None
 
     # What the SDK's kernel reads (mcp.shared.dispatcher.DispatchContext).
 
@@ -155,6 +168,7 @@ class Call:
     ) -> dict[str, Any]:
         # While the client is asked, no thread and no connection of this call is held, unless something of the call
         # is entered on it.
+        self.was_asked = True
         if not self.keeps_thread:
             self.lease.release()
         if self.question is not None:
@@ -181,6 +195,37 @@ class Call:
         if self._session is None:
             raise LookupError("this request belongs to no session")
         return self._session
+
+    @property
+    def session_key(self) -> str | None:
+        """What names the session in the store, if the request belongs to one."""
+        return self._session.key if self._session is not None else None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether anybody asked for the state of this call yet."""
+        return self._state is not None
+
+    @property
+    def call_state(self) -> CallState:
+        """The states that this call reads and writes."""
+        if self._state is None:
+            self._state = CallState(self)
+        return self._state
+
+    @property
+    def state(self) -> State:
+        return self.call_state.conversation
+
+    @property
+    def user_state(self) -> State:
+        return self.call_state.user
+
+    def past_calls(self) -> list[PastCall]:
+        return self.call_state.calls()
+
+    async def on_thread(self, function: Callable[[], T]) -> T:
+        return await self.lease.run(function)
 
     @property
     def tenant(self) -> str:
@@ -241,7 +286,7 @@ class Call:
 
     async def send_log(self, level: Level, data: Any, logger: str | None) -> None:
         # A session has its own level; there the modern era's key means nothing (MCP 2025-11-25, basic, _meta).
-        threshold = self.log_level if self._session is not None else self._meta.get(LOG_LEVEL_META_KEY)
+        threshold = self.log_level if self._session is not None else self.meta.get(LOG_LEVEL_META_KEY)
         if self._finished or threshold not in _LEVELS or _LEVELS.index(level) < _LEVELS.index(threshold):
             return
         params: dict[str, Any] = {"level": level, "data": data}
@@ -297,7 +342,7 @@ class Call:
 
     @property
     def _progress_token(self) -> ProgressToken | None:
-        token = self._meta.get("progressToken")
+        token = self.meta.get("progressToken")
         return token if isinstance(token, str | int) and not isinstance(token, bool) else None
 
     def _asking(self) -> ServerRequestContext[Any, Any]:

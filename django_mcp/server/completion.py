@@ -8,7 +8,7 @@ from typing import Any, Final
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, CompleteRequestParams, CompleteResult, Completion
 
-from django_mcp.exceptions import Overloaded, StoreUnavailable
+from django_mcp.exceptions import Overloaded, StoreUnavailable, TokenRefused
 from django_mcp.registry.definition import CompletionDefinition
 from django_mcp.server.call import Call
 from django_mcp.server.handler import Handler
@@ -42,7 +42,7 @@ class CompiledCompletion:
         arguments = {name: value for name, value in offered.items() if name in self.takes}
         try:
             return await self.handler.run(call, arguments, self._result)
-        except (MCPError, Overloaded, StoreUnavailable):
+        except (MCPError, Overloaded, StoreUnavailable, TokenRefused):
             raise
         except Exception as error:
             logger.error("completion %r raised %s", self.definition.name, type(error).__name__, exc_info=error)

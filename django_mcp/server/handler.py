@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, closing
-from typing import Any, NoReturn, TypeVar
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from typing import Any, NoReturn, TypeVar, cast
 
+from django.db import transaction
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import InvalidSignature
 from mcp.server.mcpserver.resolve import build_resolver_plans, find_resolved_parameters, resolve_arguments
@@ -21,8 +22,10 @@ from pydantic import PydanticUserError
 
 from django_mcp.registry.context import Context
 from django_mcp.registry.definition import Definition
+from django_mcp.registry.state import State, UserState
 from django_mcp.server.call import Call
 from django_mcp.server.capabilities import require_declared
+from django_mcp.server.keeping import Keeping
 from django_mcp.server.shape import Rows, Shape, as_content, read_shape, row_limit, schema_annotation, touches_database
 from django_mcp.server.signature import KernelContext, Signature, read_signature, with_return
 from django_mcp.server.surroundings import asurroundings, has_surroundings, surroundings
@@ -47,6 +50,17 @@ class Handler:
         target = target if inspect.isroutine(target) else type(target).__call__
         self.is_async = inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
         self.metadata, self.questions, self.plans, self.input_schema = self._compile(structured)
+        self.keeping = Keeping(
+            name=definition.name,
+            is_stateful=getattr(definition, "stateful", False) or State in self.signature.given.values(),
+            reads_user=UserState in self.signature.given.values(),
+            is_atomic=getattr(definition, "atomic", False),
+            is_repeatable=getattr(definition, "repeatable", True),
+        )
+        if self.keeping.is_atomic and self.is_async:
+            raise definition.error(
+                "is atomic and async", "make it a sync function: a transaction belongs to one thread"
+            )
         self.question_names = {plan.fn: plan.wire_key for plan in self.plans.values()}
 
     def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +77,9 @@ class Handler:
         """Return the values of the parameters that are answers to questions, or the questions still to be put."""
         if not self.questions:
             return {}
+        call.keeping = self.keeping
+        if self.keeping.is_stateful:
+            await call.lease.run(call.call_state.open)
         kernel_context = KernelContext(call, self.question_names, request_context=context, input_params=params)
         try:
             return await resolve_arguments(self.questions, self.plans, arguments, kernel_context)
@@ -72,9 +89,11 @@ class Handler:
             call.question = None
 
     async def run(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
-        """Run the body once and return `finish(value, rows)`, evaluated where the body's database connection is."""
-        if self.signature.context_parameter is not None:
-            arguments = {**arguments, self.signature.context_parameter: Context(call)}
+        """Run the body once and return `finish(value, rows)`, evaluated where the body's database connection is.
+
+        What the body changed in a state is kept if it comes to a result.
+        """
+        call.keeping = self.keeping
         try:
             if self.is_async:
                 return await self._run_async(call, arguments, finish)
@@ -86,10 +105,39 @@ class Handler:
             _contain(error)
 
     def _run_sync(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
-        if not has_surroundings(call):
+        if self.keeping.is_prepared:
+            call.call_state.enter()
+        try:
+            if self.keeping.is_atomic:
+                return self._run_atomic(call, arguments, finish)
+            result = self._run_surrounded(call, arguments, finish)
+            if call.has_state:
+                _keep(call, result)
+        except BaseException:
+            if call.has_state:
+                call.call_state.discard()
+            raise
+        return result
+
+    def _run_atomic(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        try:
+            with transaction.atomic(using=call.call_state.store.write_alias):
+                result = self._run_surrounded(call, arguments, finish)
+                if not _keep(call, result):
+                    raise _RolledBack(result)
+                if call.record is not None:
+                    call.record(result)
+                return result
+        except _RolledBack as back:
+            return cast("T", back.result)
+
+    def _run_surrounded(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        if not self.signature.given and not has_surroundings(call):
             return self._finish(call, self._body(call, arguments), finish)
-        with surroundings(call, self.definition.name):
-            return self._finish(call, self._body(call, arguments), finish)
+        with ExitStack() as stack:
+            stack.enter_context(surroundings(call, self.definition.name))
+            given = self.signature.values(call, stack)
+            return self._finish(call, self._body(call, {**arguments, **given}), finish)
 
     def _body(self, call: Call, arguments: dict[str, Any]) -> Any:
         call.body_began = True
@@ -108,10 +156,23 @@ class Handler:
 
     async def _run_async(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         call.lease.adopt()
-        if not has_surroundings(call):
-            return await self._run_on_loop(call, arguments, finish)
-        async with asurroundings(call, self.definition.name):
-            return await self._run_on_loop(call, arguments, finish)
+        if self.keeping.is_prepared:
+            await call.lease.run(call.call_state.enter)
+        try:
+            if not self.signature.given and not has_surroundings(call):
+                result = await self._run_on_loop(call, arguments, finish)
+            else:
+                async with AsyncExitStack() as stack:
+                    await stack.enter_async_context(asurroundings(call, self.definition.name))
+                    given = self.signature.values(call, stack)
+                    result = await self._run_on_loop(call, {**arguments, **given}, finish)
+            if call.has_state:
+                await call.lease.run(_keep, call, result)
+        except BaseException:
+            if call.has_state:
+                await call.lease.run(call.call_state.discard)
+            raise
+        return result
 
     async def _run_on_loop(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         call.body_began = True
@@ -140,7 +201,7 @@ class Handler:
         try:
             face = with_return(self.signature, schema_annotation(self.shape))
             questions = find_resolved_parameters(face)
-            skipped = [*questions, *filter(None, [self.signature.context_parameter])]
+            skipped = [*questions, *self.signature.given]
             metadata = func_metadata(face, skip_names=skipped, structured_output=structured)
             names = {field.alias or name for name, field in metadata.arg_model.model_fields.items()}
             plans = build_resolver_plans(questions, names)
@@ -153,6 +214,24 @@ class Handler:
             ) from error
         _name_questions(plans)
         return metadata, dict(questions), plans, schema
+
+
+class _RolledBack(Exception):
+    """The call came to a result that keeps nothing."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("rolled back")
+        self.result = result
+
+
+def _keep(call: Call, result: Any) -> bool:
+    """Keep what the call changed in its states; say whether its result is one that anything is kept of."""
+    is_over = call.cancelled and not call.uninterruptible
+    if is_over or isinstance(result, InputRequiredResult) or getattr(result, "is_error", False):
+        call.call_state.discard()
+        return False
+    call.call_state.keep()
+    return True
 
 
 def _contain(error: SystemExit | asyncio.CancelledError) -> NoReturn:

@@ -30,9 +30,9 @@ from django_mcp.server.local_session import (
     forget_if_empty,
     local_session,
 )
+from django_mcp.server.response import response
 from django_mcp.server.session_lookup import SESSION_HEADER, check_version, find_session
 from django_mcp.server.session_stream import frames, primes
-from django_mcp.server.spill import spill
 from django_mcp.server.stream import OutputLimit, Stream
 from django_mcp.server.wire import Answer, Failure, Refusal, encode_notification, encode_result, failure_of
 
@@ -213,11 +213,10 @@ class HandshakeExchange:
         request_id: RequestId = message["id"]
         final: Answer | None = None
         try:
-            result = await self._kernel.run(call, message["method"], message.get("params"))
-            body = encode_result(request_id, result)
-            if message["method"] == "tools/call" and len(body) > mcp_settings.MAX_RESULT_BYTES:
-                body = encode_result(request_id, await spill(call, result, len(body)))
-            final = Answer(status=200, body=body)
+            method = message["method"]
+            final = await response(
+                call, method, request_id, await self._kernel.run(call, method, message.get("params"))
+            )
         except Exception as error:
             final = failure_of(error, modern=False).answer(request_id)
         finally:

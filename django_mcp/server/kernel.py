@@ -36,6 +36,7 @@ from mcp_types import (
     PromptReference,
     ReadResourceRequestParams,
     ReadResourceResult,
+    Result,
     SetLevelRequestParams,
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
@@ -44,8 +45,9 @@ from mcp_types import (
 )
 
 from django_mcp.conf import mcp_settings
-from django_mcp.server import completion
+from django_mcp.server import completion, resumption
 from django_mcp.server.call import Call
+from django_mcp.server.carriers import EXTENSION
 from django_mcp.server.compile import CompiledServer
 from django_mcp.server.listen import listen
 from django_mcp.server.page import page_of
@@ -98,9 +100,18 @@ class Kernel:
         )
         # The constructor's own argument for this warns of the deprecation, which concerns clients of the modern era.
         self.lowlevel.add_request_handler("logging/setLevel", SetLevelRequestParams, self.set_level)
+        experimental: dict[str, dict[str, Any]] = {}
+        if any(tool.is_stateful for tool in server.tools.values()):
+            # Extensions exist in the modern era; a handshake has experimental capabilities.
+            self.lowlevel.extensions[EXTENSION] = experimental[EXTENSION] = {}
+            self.lowlevel.add_request_handler(resumption.HISTORY, resumption.HistoryParams, self.history)
+            self.lowlevel.add_request_handler(resumption.REWIND, resumption.RewindParams, self.rewind)
+            self.lowlevel.add_request_handler(resumption.FORK, resumption.ForkParams, self.fork)
         self.lowlevel.middleware[:] = [boundary(server.key)]
         self.initialization: InitializationOptions = self.lowlevel.create_initialization_options(
-            NotificationOptions(prompts_changed=listens, resources_changed=listens, tools_changed=listens)
+            NotificationOptions(prompts_changed=listens, resources_changed=listens, tools_changed=listens),
+            experimental_capabilities=experimental,
+            extensions={},
         )
 
     async def run(self, call: Call, method: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -214,6 +225,15 @@ class Kernel:
     async def listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         call = _enter(context)
         return await listen(call, params, lambda uris: self._readable(call, uris))
+
+    async def history(self, context: Context, params: resumption.HistoryParams) -> Result:
+        return await resumption.history(_enter(context), params)
+
+    async def rewind(self, context: Context, params: resumption.RewindParams) -> Result:
+        return await resumption.rewind(_enter(context), params)
+
+    async def fork(self, context: Context, params: resumption.ForkParams) -> Result:
+        return await resumption.fork(_enter(context), params)
 
     async def _readable(self, call: Call, uris: Sequence[str]) -> set[str]:
         """Return those of `uris` that the caller may read."""

@@ -25,9 +25,9 @@ from django_mcp.server.event_stream import EventStream
 from django_mcp.server.headers import invalid
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.permission import may_use
-from django_mcp.server.spill import spill
+from django_mcp.server.response import response
 from django_mcp.server.stream import Stream
-from django_mcp.server.wire import Answer, Failure, Refusal, encode_notification, encode_result, failure_of
+from django_mcp.server.wire import Answer, Failure, Refusal, encode_notification, failure_of
 
 ACCEPTED: Final = Answer(status=202)
 
@@ -101,7 +101,7 @@ class ModernExchange:
     async def _serve(self) -> None:
         request_id: RequestId = self._message["id"]
         try:
-            self._final = Answer(status=200, body=await self._result(request_id))
+            self._final = await self._result(request_id)
         except Exception as error:
             self._final = failure_of(error, modern=True).answer(request_id)
         finally:
@@ -109,7 +109,7 @@ class ModernExchange:
                 self._call.finish()
             self._stream.close()
 
-    async def _result(self, request_id: RequestId) -> bytes:
+    async def _result(self, request_id: RequestId) -> Answer:
         message, headers = self._message, self._arrival.headers
         verdict = classify_inbound_request(message, headers=headers)
         if isinstance(verdict, InboundLadderRejection):
@@ -128,11 +128,7 @@ class ModernExchange:
             params=params,
         )
         call.task = self._task
-        result = await self._kernel.run(call, method, params)
-        body = encode_result(request_id, result)
-        if method == "tools/call" and len(body) > mcp_settings.MAX_RESULT_BYTES and "content" in result:
-            body = encode_result(request_id, await spill(call, result, len(body)))
-        return body
+        return await response(call, method, request_id, await self._kernel.run(call, method, params))
 
     async def _frames(self, *, begin_with_comment: bool) -> AsyncGenerator[bytes, None]:
         if begin_with_comment:

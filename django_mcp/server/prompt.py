@@ -33,7 +33,7 @@ from mcp_types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from django_mcp.exceptions import MCPException, Overloaded, StoreUnavailable
+from django_mcp.exceptions import MCPException, Overloaded, StoreUnavailable, TokenRefused
 from django_mcp.registry.definition import PromptDefinition
 from django_mcp.server.call import Call
 from django_mcp.server.handler import Handler
@@ -83,7 +83,7 @@ class CompiledPrompt:
             if isinstance(answers, InputRequiredResult):
                 return answers
             return await self.handler.run(call, {**arguments, **answers}, self._result)
-        except (MCPError, Overloaded, StoreUnavailable):
+        except (MCPError, Overloaded, StoreUnavailable, TokenRefused):
             raise
         except (MCPException, SDKToolError) as error:
             logger.info("prompt %r failed: %r", self.name, str(error))

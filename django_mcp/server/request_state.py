@@ -10,26 +10,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Final
 
-from django.conf import settings
-from django.utils.crypto import salted_hmac
 from mcp.server.context import ServerRequestContext
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateBoundary, RequestStateSecurity
 
 from django_mcp.conf import mcp_settings
 from django_mcp.server.call import Call
+from django_mcp.sessions.sealing import derived_keys
 
 _PURPOSE: Final = "django_mcp.server.request_state"
-
-
-def derived_keys(purpose: str) -> list[bytes]:
-    """Return one 32-byte key for `purpose` per secret key of the project, the current one first."""
-    return list(_derived(purpose, settings.SECRET_KEY, tuple(settings.SECRET_KEY_FALLBACKS)))
-
-
-@lru_cache(maxsize=32)
-def _derived(purpose: str, secret: str, fallbacks: tuple[str, ...]) -> tuple[bytes, ...]:
-    secrets = dict.fromkeys([secret, *fallbacks])
-    return tuple(salted_hmac(purpose, purpose, secret=key, algorithm="sha256").digest() for key in secrets)
 
 
 @lru_cache(maxsize=4)

@@ -33,7 +33,7 @@ from mcp_types import (
 )
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from django_mcp.exceptions import MCPException, NotFound, Overloaded, StoreUnavailable
+from django_mcp.exceptions import MCPException, NotFound, Overloaded, StoreUnavailable, TokenRefused
 from django_mcp.registry.definition import ResourceDefinition
 from django_mcp.server.call import Call
 from django_mcp.server.handler import Handler
@@ -127,7 +127,7 @@ class CompiledResource:
             )
         except (NotFound, ResourceNotFoundError) as error:
             raise not_found(uri) from error
-        except (MCPError, Overloaded, StoreUnavailable):
+        except (MCPError, Overloaded, StoreUnavailable, TokenRefused):
             raise
         except (MCPException, ResourceError) as error:
             logger.info("resource %r failed: %r", self.uri, str(error))

@@ -23,10 +23,10 @@ from django_mcp.server.changes import Change, change_feed
 from django_mcp.server.event_stream import EventStream
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.local_session import STANDALONE, forget_if_empty, local_session
-from django_mcp.server.request_state import derived_keys
 from django_mcp.server.session_lookup import find_session
 from django_mcp.server.stream import Stream
 from django_mcp.server.wire import Answer, Failure, encode_notification, failure_of, method_not_allowed
+from django_mcp.sessions.sealing import derived_keys
 from django_mcp.sessions.stores.base import LISTS, ChangeKind
 
 logger = logging.getLogger("django_mcp.sessions")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -18,7 +19,9 @@ from mcp.server.mcpserver import Context as SDKContext
 from mcp.server.mcpserver.resolve import Resolve
 
 from django_mcp.registry.context import Context
+from django_mcp.registry.conversation_connection import Connections
 from django_mcp.registry.definition import Definition
+from django_mcp.registry.state import State, UserState
 from django_mcp.server.call import Call
 
 
@@ -48,8 +51,13 @@ class Signature:
     """A handler as the SDK's schema generation is shown it."""
 
     face: Callable[..., Any]
-    context_parameter: str | None
+    given: Mapping[str, type]
+    """The parameters that are no arguments: a `Context`, a `State` or a `UserState`."""
     returns: Any
+
+    def values(self, call: Call, stack: ExitStack | AsyncExitStack) -> dict[str, Any]:
+        """Return the values of those parameters in one call; what is opened by them is closed by `stack`."""
+        return _values(self.given, call, stack)
 
 
 def read_signature(definition: Definition[..., Any]) -> Signature:
@@ -65,11 +73,11 @@ def read_signature(definition: Definition[..., Any]) -> Signature:
             raise definition.error(
                 f"has the positional parameter {parameter.name!r}", "make it a named parameter with a type hint"
             )
-    context_parameter = next((name for name in parameters if _is_context(hints.get(name))), None)
+    given = {name: kind for name in parameters if (kind := _given_kind(hints.get(name))) is not None}
     adapted = {name: _adapt(definition, hint, {}) for name, hint in hints.items()}
     return Signature(
         face=_face(function, definition.name, parameters, adapted),
-        context_parameter=context_parameter,
+        given=given,
         returns=hints.get("return", inspect.Signature.empty),
     )
 
@@ -98,17 +106,27 @@ def _evaluate(
     return parameters, hints
 
 
-def _is_context(hint: Any) -> bool:
+def _given_kind(hint: Any) -> type | None:
+    """Return the class of a parameter that is no argument; None for one that is."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     arms = get_args(hint) or (hint,)
-    return any(isinstance(arm, type) and issubclass(arm, Context) for arm in arms)
+    classes = (arm for arm in arms if isinstance(arm, type))
+    return next((kind for arm in classes for kind in (Context, UserState, State) if issubclass(arm, kind)), None)
+
+
+def _values(given: Mapping[str, type], call: Call, stack: ExitStack | AsyncExitStack) -> dict[str, Any]:
+    context = Context(call, Connections(stack))
+    return {
+        name: context if kind is Context else call.user_state if kind is UserState else call.state
+        for name, kind in given.items()
+    }
 
 
 def _adapt(definition: Definition[..., Any], hint: Any, seen: dict[int, Callable[..., Any]]) -> Any:
     """Return `hint` with its resolver, if it has one, made fit for the SDK."""
     if get_origin(hint) is not Annotated:
-        return SDKContext if _is_context(hint) else hint
+        return SDKContext if _given_kind(hint) is not None else hint
     inner, *metadata = get_args(hint)
     marks = (Resolve(_resolver(definition, mark.fn, seen)) if isinstance(mark, Resolve) else mark for mark in metadata)
     return Annotated[(inner, *marks)]
@@ -132,22 +150,26 @@ def _resolver(
         )
     seen[id(function)] = function
     parameters, hints = _evaluate(definition, function)
-    contexts = {name for name in parameters if _is_context(hints.get(name))}
+    given = {name: kind for name in parameters if (kind := _given_kind(hints.get(name))) is not None}
     adapted = {name: _adapt(definition, hint, seen) for name, hint in hints.items()}
     is_async = inspect.iscoroutinefunction(function)
     # The call is found through the context, so the face always has one, under a name no function can use.
-    carrier = next(iter(contexts), _CARRIER)
+    carrier = next(iter(given), _CARRIER)
 
     async def resolve(**arguments: Any) -> Any:
         call: Call = arguments[carrier].enter(face)
         if carrier == _CARRIER:
             del arguments[carrier]
-        for name in contexts:
-            arguments[name] = Context(call)
         if is_async:
-            return await function(**arguments)
+            async with AsyncExitStack() as stack:
+                return await function(**arguments | _values(given, call, stack))
+
+        def run() -> Any:
+            with ExitStack() as stack:
+                return function(**arguments | _values(given, call, stack))
+
         try:
-            return await call.lease.run(function, **arguments)
+            return await call.lease.run(run)
         finally:
             call.lease.release()
 

@@ -11,19 +11,28 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, ErrorData
 
 from django_mcp.conf import mcp_settings
+from django_mcp.core import strict_json
 from django_mcp.core.principal import scope_digest
-from django_mcp.exceptions import Overloaded, StoreUnavailable
+from django_mcp.exceptions import Overloaded, StateNotSaved, StoreUnavailable
 from django_mcp.server.call import Call
 from django_mcp.server.threads import Threads
+from django_mcp.sessions.sealing import seal, unseal
 from django_mcp.sessions.stores import Claimed, ClaimOutcome, Done, Interrupted, LogStore, store
 
 logger = logging.getLogger("django_mcp.calls")
+
+Record = Callable[[dict[str, Any]], None]
+"""Record the outcome of a run that succeeded, in the transaction that it is called in. May block."""
+
+_PURPOSE: Final = "django_mcp.outcome"
+_SEALED: Final = "o1:"
 
 LEASE_SECONDS: Final = 30
 RENEW_SECONDS: Final = 10
@@ -40,9 +49,10 @@ class SingleUse:
         self._scope = scope_digest(call.caller.tenant, call.caller.principal)
         self._key = "requestState:" + hashlib.sha256(call.sealed_state.encode()).hexdigest()
         self._store: LogStore = store(call.server.store_alias)
+        self._is_recorded = False
 
-    async def once(self, run: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """Return the outcome of `run`, run here or recorded before.
+    async def once(self, run: Callable[[Record], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """Return the outcome of `run`, run here or recorded before. It may record its outcome itself.
 
         Once the body runs here nothing interrupts it, not even its client going away: its outcome is for the repeat.
 
@@ -55,7 +65,7 @@ class SingleUse:
             if isinstance(claim, Claimed):
                 return _open(await self._run(claim.fence, run))
             if isinstance(claim, Done):
-                return _open(claim.outcome)
+                return _open(strict_json.decode(unseal(_PURPOSE, claim.outcome, prefix=_SEALED)))
             if isinstance(claim, Interrupted):
                 raise MCPError(INTERNAL_ERROR, "worker_lost: the call may have had effects", {"reason": "worker_lost"})
             await asyncio.sleep(min(mcp_settings.POLL_SECONDS, 0.25))
@@ -78,11 +88,11 @@ class SingleUse:
         self._call.uninterruptible = isinstance(claim, Claimed)
         return claim
 
-    async def _run(self, fence: int, run: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    async def _run(self, fence: int, run: Callable[[Record], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         renewal = asyncio.create_task(self._renew(fence))
         try:
             try:
-                outcome: dict[str, Any] = {"result": await run()}
+                outcome: dict[str, Any] = {"result": await run(partial(self._record_here, fence))}
             except MCPError as error:
                 outcome = {"error": error.error.model_dump(mode="json", exclude_none=True)}
             except Exception:
@@ -90,12 +100,18 @@ class SingleUse:
                     await self._record(self._store.release, fence)
                 raise
             if self._call.body_began:
-                await self._record(self._store.settle, fence, outcome)
+                if not self._is_recorded:
+                    await self._record(self._store.settle, fence, _sealed(outcome))
             else:
                 await self._record(self._store.release, fence)
             return outcome
         finally:
             renewal.cancel()
+
+    def _record_here(self, fence: int, result: dict[str, Any]) -> None:
+        if not self._store.settle(self._server, self._scope, self._key, fence, _sealed({"result": result})):
+            raise StateNotSaved("its time was over.", is_rolled_back=True)
+        self._is_recorded = True
 
     async def _record(self, operation: Callable[..., bool], fence: int, *outcome: Any) -> None:
         """Record how the claim ended, trying for the time of a lease while every thread or the store is busy."""
@@ -124,6 +140,11 @@ class SingleUse:
     @property
     def _threads(self) -> Threads:
         return self._call.arrival.threads
+
+
+def _sealed(outcome: dict[str, Any]) -> str:
+    """Return an outcome as it lies in the store: it has the user's data, and credentials."""
+    return seal(_PURPOSE, strict_json.encode(outcome), prefix=_SEALED)
 
 
 def _open(outcome: dict[str, Any]) -> dict[str, Any]:

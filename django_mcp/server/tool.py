@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import jsonschema
@@ -33,19 +34,23 @@ from mcp_types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from django_mcp.exceptions import CallCancelled, Overloaded, StoreUnavailable, ToolError
+from django_mcp.core.value import StateBoundExceeded
+from django_mcp.exceptions import CallCancelled, Overloaded, StoreUnavailable, TokenRefused, ToolError
 from django_mcp.registry.definition import ToolDefinition
 from django_mcp.server.call import Call
+from django_mcp.server.carriers import HANDLE, Issued, with_handle_argument, with_handle_result
 from django_mcp.server.conversion import Conversion
 from django_mcp.server.handler import Handler
 from django_mcp.server.headers import invalid, mismatch
 from django_mcp.server.schema import UnusableSchema, read_schema
 from django_mcp.server.shape import Rows
-from django_mcp.server.single_use import SingleUse
+from django_mcp.server.single_use import Record, SingleUse
 
 logger = logging.getLogger("django_mcp.tools")
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+_ISSUED: Final = "org.django-mcp/issued"
 
 MAX_NODES = 10_000
 """Values in the arguments of a tool with a schema of its own: some schema keywords cost the square of that."""
@@ -67,7 +72,12 @@ class CompiledTool:
         self.handler = Handler(definition, structured=definition.structured)
         self.validator = self._own_validator(definition.input_schema, "input_schema")
         self.output_validator = self._own_validator(definition.output_schema, "output_schema")
+        self.is_stateful = self.handler.keeping.is_stateful
         self.input_schema = self.handler.input_schema
+        if self.is_stateful:
+            if HANDLE in self.input_schema.get("properties", {}):
+                raise definition.error(f"has the argument {HANDLE!r}, which every stateful tool has", "rename yours")
+            self.input_schema = with_handle_argument(self.input_schema)
         if (reason := find_invalid_x_mcp_header(self.input_schema)) is not None:
             raise definition.error(
                 f"has an invalid ParamHeader ({reason})", "mirror plain str, int or bool parameters"
@@ -78,6 +88,9 @@ class CompiledTool:
             if definition.output_schema is not None
             else _pruned(self.handler.metadata.output_schema)
         )
+        if self.is_stateful and (declared := with_handle_result(self.output_schema)) is not None:
+            self.output_schema = declared
+            self.handler.keeping = replace(self.handler.keeping, declares_handle=True)
         self._conversion = Conversion(self.handler.metadata)
         self._wire = None if definition.is_translated else self._render()
 
@@ -112,37 +125,47 @@ class CompiledTool:
 
         Raises:
             MCPError: the handler raised it, or a question needs a capability that the client lacks.
-            Overloaded, StoreUnavailable: nothing was run.
+            TokenRefused: nothing was run.
+            Overloaded, StoreUnavailable: nothing was run, or running it again does no harm.
         """
         try:
-            arguments = self._validate(params.arguments or {})
+            given = params.arguments or {}
+            if self.is_stateful and HANDLE in given:
+                handle = given[HANDLE]
+                given = {name: value for name, value in given.items() if name != HANDLE}
+                call.handle = handle if isinstance(handle, str) or handle is None else ""
+            arguments = self._validate(given)
             answers = await self.handler.ask(call, context, arguments, params)
             if isinstance(answers, InputRequiredResult):
                 return answers
             arguments |= answers
             if self.definition.repeatable or call.sealed_state is None:
                 return await self.handler.run(call, arguments, self._result)
-            recorded = await SingleUse(call).once(lambda: self._run_to_the_end(call, arguments))
+            recorded = await SingleUse(call).once(lambda record: self._run_to_the_end(call, arguments, record))
+            if (issued := recorded.pop(_ISSUED, None)) is not None:
+                call.issued = Issued(**issued)
             if recorded.get("resultType") == "input_required":
                 return InputRequiredResult.model_validate(recorded)
             return CallToolResult.model_validate(recorded)
-        except (MCPError, Overloaded, StoreUnavailable):
+        except (MCPError, Overloaded, StoreUnavailable, TokenRefused):
             raise
         except Exception as error:
             return _failure(self._explain(error))
 
-    async def _run_to_the_end(self, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def _run_to_the_end(self, call: Call, arguments: dict[str, Any], record: Record) -> dict[str, Any]:
         """Run the body and return the outcome as it is recorded, failures included."""
+        if self.definition.atomic:
+            call.record = lambda result: record(_outcome(call, result))
         try:
             result = await self.handler.run(call, arguments, self._result)
         except MCPError:
             raise
         except Exception as error:
             # What is raised before the body ran is nobody's outcome.
-            if isinstance(error, Overloaded | StoreUnavailable) and not call.body_began:
+            if isinstance(error, Overloaded | StoreUnavailable | TokenRefused) and not call.body_began:
                 raise
             result = _failure(self._explain(error))
-        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return _outcome(call, result)
 
     def _validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.validator is not None:
@@ -174,6 +197,9 @@ class CompiledTool:
 
     def _explain(self, error: Exception) -> str:
         """Return what the client is told. Only what was raised for it is told; the rest goes to the log."""
+        if isinstance(error, StateBoundExceeded):
+            logger.info("tool %r: %s", self.name, error)
+            return f"{error}."
         if isinstance(error, ToolError | SDKToolError):
             logger.info("tool %r failed: %r", self.name, str(error))
             return str(error)
@@ -217,6 +243,12 @@ class CompiledTool:
             icons=[Icon.model_validate(icon) for icon in definition.icons] or None,
             _meta=dict(definition.meta) if definition.meta else None,
         )
+
+
+def _outcome(call: Call, result: CallToolResult | InputRequiredResult) -> dict[str, Any]:
+    """Return a result, and what it carries, as it is recorded."""
+    outcome = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return outcome if call.issued is None else {**outcome, _ISSUED: asdict(call.issued)}
 
 
 def _pruned(schema: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -23,7 +23,14 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from django_mcp.core import strict_json
-from django_mcp.exceptions import LimitExceeded, MCPException, Overloaded, SessionNotFound, StoreUnavailable
+from django_mcp.exceptions import (
+    LimitExceeded,
+    MCPException,
+    Overloaded,
+    SessionNotFound,
+    StoreUnavailable,
+    TokenRefused,
+)
 
 logger = logging.getLogger("django_mcp.server")
 
@@ -133,6 +140,8 @@ def failure_of(error: Exception, *, modern: bool) -> Failure:
             return Failure(code=INVALID_PARAMS, message=message, status=400 if modern else 200)
         case SessionNotFound():
             return Failure(code=INVALID_REQUEST, message=str(error), status=404)
+        case TokenRefused():
+            return Failure(code=INVALID_PARAMS, message=str(error), status=400 if modern else 200)
         case LimitExceeded():
             return Failure(code=INVALID_PARAMS, message=error.message, status=400 if modern else 200)
         case Overloaded() | StoreUnavailable():

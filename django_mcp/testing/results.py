@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from mcp_types import BlobResourceContents, ContentBlock, PromptMessage, TextResourceContents
 from pydantic import TypeAdapter
 
+from django_mcp.server.carriers import HANDLE_TEXT, HEADER, META_KEY
 from django_mcp.testing.answers import Question
 
+_HANDLE = re.compile(re.escape(HANDLE_TEXT).replace(re.escape("{handle}"), "([a-z0-9]+)"))
 _CONTENT: TypeAdapter[list[ContentBlock]] = TypeAdapter(list[ContentBlock])
 _CONTENTS: TypeAdapter[list[TextResourceContents | BlobResourceContents]] = TypeAdapter(
     list[TextResourceContents | BlobResourceContents]
@@ -58,6 +61,12 @@ class Reply:
     stopped: bool = False
 
     @property
+    def token(self) -> str | None:
+        """The resumption token that came with the answer, in `_meta` or in the header."""
+        meta = self.raw.get("_meta") or {}
+        return meta.get(META_KEY) or self.headers.get(HEADER)
+
+    @property
     def request_state(self) -> str | None:
         """The sealed state of a modern round that ended with questions."""
         return self.raw.get("requestState")
@@ -75,6 +84,13 @@ class CallResult(Reply):
     def text(self) -> str:
         """The text blocks, joined by line breaks."""
         return _joined(self.content)
+
+    @property
+    def handle(self) -> str | None:
+        """The handle of the conversation, where the answer gives one."""
+        texts = [block["text"] for block in self.raw.get("content", [])[-1:] if block.get("type") == "text"]
+        found = _HANDLE.fullmatch(texts[0]) if texts else None
+        return found[1] if found is not None else None
 
     @property
     def structured(self) -> Any:

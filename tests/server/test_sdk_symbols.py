@@ -170,6 +170,7 @@ SYMBOLS = {
         "ReadResourceRequestParams",
         "ReadResourceResult",
         "RequestId",
+        "RequestParams",
         "Resource",
         "ResourceTemplate",
         "Result",

@@ -70,7 +70,7 @@ class DatabaseStateStore(StateStore):
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
-        self.write_alias: str = self.options.get("USING", "default")
+        self.write_alias = self.options.get("USING", "default")
         self.max_conversations: int = self.options.get("MAX_CONVERSATIONS", MAX_CONVERSATIONS)
         self._sweeps = Pace(SWEEP_INTERVAL_SECONDS)
         self._census = Pace(SWEEP_INTERVAL_SECONDS)

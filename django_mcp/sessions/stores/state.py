@@ -111,6 +111,7 @@ class StateStore(ABC):
 
     supports_transactions: ClassVar[bool] = False
     """Are its writes part of the caller's transaction on the database `write_alias`?"""
+    write_alias: str = "default"
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         self.alias = alias

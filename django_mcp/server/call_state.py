@@ -1,0 +1,347 @@
+"""The state of one call: found by what the request carries, begun where it carries nothing, committed at its end.
+
+Everything that blocks here runs on the call's own thread. Of a call that fails, is cancelled or ends with questions
+nothing is kept, and a conversation that it began is ended again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from django.db import transaction
+
+from django_mcp.conf import mcp_settings
+from django_mcp.core.draft import Bounds, Draft
+from django_mcp.core.manifest import ManifestReader
+from django_mcp.core.token import TokenClaims
+from django_mcp.core.value import StateBoundExceeded
+from django_mcp.exceptions import (
+    ConversationNotFound,
+    HandleRefused,
+    StateConflict,
+    StateNotSaved,
+    StateUnavailable,
+    StoreUnavailable,
+    TokenRefused,
+    ToolError,
+)
+from django_mcp.registry.past_call import PastCall
+from django_mcp.registry.state import State, UserState
+from django_mcp.server.carriers import HEADER, Issued, read_carried
+from django_mcp.sessions import tokens
+from django_mcp.sessions.commit import Base, commit, empty_base, read_base
+from django_mcp.sessions.scope import Scope
+from django_mcp.sessions.stores import state_store
+from django_mcp.sessions.stores.state import (
+    HISTORY_AT_ONCE,
+    CallNote,
+    ConversationRecord,
+    Generation,
+    Head,
+    StateStore,
+)
+from django_mcp.signals import size_budget_exceeded, token_issued
+
+if TYPE_CHECKING:
+    from django_mcp.server.call import Call
+
+logger = logging.getLogger("django_mcp.state")
+
+T = TypeVar("T")
+
+_NO_CARRIER: Final = (
+    "ctx.state was touched in a handler that is not stateful, and the request carries no resumption token; declare "
+    "the tool with `@tool(stateful=True)` or a parameter annotated `State`"
+)
+_SIGN_IN: Final = "This needs an authenticated caller."
+
+
+class Ground:
+    """One conversation under a call: what was read of it, and the working copy."""
+
+    def __init__(self, call_state: CallState, find: Callable[[], Head | None], kind: type[State]) -> None:
+        self._call_state = call_state
+        self._find = find
+        self.state = kind(self)
+        self.base: Base | None = None
+        self.read_seconds = 0.0
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(
+            max_bytes=mcp_settings.STATE_MAX_BYTES,
+            max_keys=mcp_settings.STATE_MAX_KEYS,
+            max_depth=mcp_settings.STATE_MAX_DEPTH,
+            inline_bytes=mcp_settings.STATE_INLINE_BYTES,
+        )
+
+    def read(self) -> ManifestReader:
+        if self.base is None:
+            began = time.perf_counter()
+            head = self._find()
+            self.read_seconds = time.perf_counter() - began
+            if head is None:
+                return ManifestReader(b"")
+            self.base = read_base(self._call_state.store, head)
+        return self.base.reader
+
+    async def run(self, function: Callable[..., T], /, *args: Any) -> T:
+        return await self._call_state.run(function, *args)
+
+    def refresh(self) -> None:
+        """Read again at the next touch, unless something was changed."""
+        if not self.state.is_changed:
+            self.state.forget()
+            self.base = None
+
+
+class CallState:
+    """The conversation of one call, and what its user keeps."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        caller = call.caller
+        self.scope = Scope(
+            server=call.server.key,
+            tenant=caller.tenant,
+            principal=caller.principal,
+            user=caller.user,
+            address=caller.address,
+        )
+        self.carried = read_carried(call)
+        self._store: StateStore | None = None
+        self._conversation = Ground(self, self._find_conversation, State)
+        self._user = Ground(self, self._find_user, UserState)
+        self._redeemed: list[tuple[TokenClaims, str]] = []
+        self._begun: ConversationRecord | None = None
+        self._began_at = time.perf_counter()
+
+    @property
+    def store(self) -> StateStore:
+        if self._store is None:
+            self._store = state_store(self._call.server.store_alias)
+        return self._store
+
+    @property
+    def conversation(self) -> State:
+        return self._conversation.state
+
+    @property
+    def user(self) -> State:
+        return self._user.state
+
+    async def run(self, function: Callable[..., T], /, *args: Any) -> T:
+        return await self._call.lease.run(function, *args)
+
+    def open(self) -> None:
+        """Redeem what the request carries.
+
+        Raises:
+            TokenRefused, HandleRefused: it is no good.
+            ToolError: the caller is anonymous, and may not have state.
+        """
+        self._conversation.read()
+
+    def enter(self) -> None:
+        """Make ready for the body: read what its user keeps; redeem what the request carries, or begin a conversation.
+
+        Raises:
+            TokenRefused, HandleRefused, ToolError: as `open()`.
+            Overloaded: the caller has too many conversations.
+        """
+        if self._call.was_asked:
+            # People took their time: what nobody changed is read again.
+            self._conversation.refresh()
+            self._user.refresh()
+        keeping = self._call.keeping
+        if keeping.reads_user:
+            self._user.state.load()
+        if not keeping.is_stateful:
+            return
+        self._conversation.state.load()
+        if self._conversation.base is None:
+            head = self.store.begin(**self.scope.owner, address=self.scope.address)
+            self._begun = head.conversation
+            self._conversation.base = empty_base(head)
+
+    def calls(self) -> list[PastCall]:
+        """Return what was called in the conversation, as far as its history is kept, newest first."""
+        return [
+            PastCall(
+                name=past.call.name,
+                outcome=past.call.outcome,
+                at=past.created,
+                milliseconds=past.call.milliseconds,
+                generation=past.number,
+            )
+            for past in self.history(HISTORY_AT_ONCE)[1]
+            if past.call is not None
+        ]
+
+    def history(self, limit: int) -> tuple[Head, list[Generation]]:
+        """Return the head and the kept generations, newest first."""
+        head = self._found()
+        return head, self.store.history(head.conversation, limit)
+
+    def rewind(self, generation: int) -> Head:
+        """Make the conversation as `generation` was, and issue a token of that. Raises LookupError if it is not kept.
+
+        Raises ConversationNotFound if it has ended.
+        """
+        head = self.store.rewind(self._found().conversation, generation)
+        self._issue_for(head, in_meta=True)
+        return head
+
+    def fork(self, generation: int | None) -> Head:
+        """Begin a conversation that is as `generation` was, and issue a token of that; raises what `rewind()` does."""
+        head = self.store.fork(self._found().conversation, generation)
+        self._issue_for(head, in_meta=True)
+        return head
+
+    def _found(self) -> Head:
+        """Return the head that the request leads to; of one that is just beginning, that of generation 0."""
+        self._conversation.read()
+        if self._conversation.base is None:
+            raise StateUnavailable(_NO_CARRIER)
+        return self._conversation.base.head
+
+    def discard(self) -> None:
+        """Keep nothing, and end the conversation that was begun for this call."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            try:
+                self.store.expire(begun)
+            except StoreUnavailable:
+                logger.warning("the conversation %s… stays, empty, until its time is over", begun.id[:8])
+
+    def keep(self) -> None:
+        """Commit what the handler changed, and issue what the result carries.
+
+        Raises:
+            StateNotSaved: the handler ran, and nothing of its state was kept.
+            StoreUnavailable: the same, where running it again does no harm.
+        """
+        grounds = [ground for ground in (self._conversation, self._user) if ground.state.is_touched]
+        if not self._conversation.state.is_touched:
+            self.discard()
+        if not grounds:
+            return
+        note = CallNote(
+            name=self._call.keeping.name, milliseconds=round((time.perf_counter() - self._began_at) * 1000)
+        )
+        is_atomic = self._call.keeping.is_atomic
+        together = len(grounds) > 1 and self.store.supports_transactions
+        began = time.perf_counter()
+        drafts = [(ground, ground.state.draft()) for ground in grounds]
+        try:
+            with transaction.atomic(using=self.store.write_alias) if together else nullcontext():
+                for ground, draft in drafts:
+                    if draft:
+                        self._commit(ground, draft, note)
+        except (ConversationNotFound, TokenRefused):
+            raise StateNotSaved("the conversation has ended meanwhile.", is_rolled_back=is_atomic) from None
+        except StateConflict as conflict:
+            raise StateConflict(conflict.keys, is_rolled_back=is_atomic) from None
+        except StateBoundExceeded as error:
+            raise StateNotSaved(f"{error}.", is_rolled_back=is_atomic) from None
+        except StateNotSaved as error:
+            raise StateNotSaved(error.problem, is_rolled_back=is_atomic) from None
+        except StoreUnavailable as error:
+            if is_atomic or self._call.keeping.is_repeatable:
+                raise
+            raise StateNotSaved("the store is unavailable.") from error
+        base = self._conversation.base
+        if base is not None and self._conversation.state.is_touched:
+            in_meta = self.carried.declares or bool(self.carried.tokens)
+            self._issue_for(base.head, in_meta=in_meta, commit_seconds=time.perf_counter() - began)
+
+    def _commit(self, ground: Ground, draft: Draft, note: CallNote) -> None:
+        if ground.base is None:
+            ground.base = empty_base(self.store.begin(**self.scope.owner, kind="user"))
+        before = ground.base.head
+        head = commit(self.store, ground.base, draft, bounds=ground.bounds, call=note, check=self._check)
+        ground.base = Base(head=head, reader=ground.base.reader)
+        self._watch("manifest", len(before.manifest), len(head.manifest), head)
+
+    def _check(self, record: ConversationRecord) -> None:
+        for claims, token in self._redeemed:
+            if record.id == claims.conversation and tokens.is_revoked(claims, token, record):
+                raise TokenRefused("revoked while the call ran")
+
+    def _issue_for(self, head: Head, *, in_meta: bool, commit_seconds: float = 0.0) -> None:
+        token = tokens.issue(head, self.scope)
+        self._call.issued = Issued(
+            token=token,
+            handle=None if self.carried.declares else head.conversation.handle,
+            in_meta=in_meta,
+            in_structure=self._call.keeping.declares_handle,
+        )
+        self._watch("header", 0, len(HEADER) + len(token), head)
+        if token_issued.has_listeners(self.scope.server):
+            reader = ManifestReader(head.manifest)
+            token_issued.send_robust(
+                sender=self.scope.server,
+                conversation=head.conversation.id,
+                generation=head.generation,
+                token_bytes=len(token),
+                manifest_bytes=len(head.manifest),
+                state_bytes=reader.size,
+                keys=len(reader),
+                read_seconds=self._conversation.read_seconds,
+                commit_seconds=commit_seconds,
+            )
+
+    def _watch(self, what: str, before: int, now: int, head: Head) -> None:
+        """Warn of what has just grown beyond its budget."""
+        budget = mcp_settings.SIZE_BUDGET_BYTES
+        if before <= budget < now:
+            conversation = head.conversation.id
+            logger.warning("the %s of conversation %s… grew to %d bytes", what, conversation[:8], now)
+            size_budget_exceeded.send_robust(
+                sender=self.scope.server, what=what, bytes=now, budget_bytes=budget, conversation=conversation
+            )
+
+    def _find_conversation(self) -> Head | None:
+        """Return the head that the request leads to; None where a stateful handler begins a conversation."""
+        carried, scope, store = self.carried, self.scope, self.store
+        if scope.principal.is_anonymous and not mcp_settings.ANONYMOUS_STATE:
+            if carried.tokens:
+                raise TokenRefused("anonymous callers have no state here")
+            raise HandleRefused if carried.handle is not None else ToolError(_SIGN_IN)
+        found: list[Head] = []
+        for token in carried.tokens:
+            head, claims = tokens.redeem(token, scope, store)
+            self._redeemed.append((claims, token))
+            found.append(head)
+        if len({head.conversation.id for head in found}) > 1:
+            raise TokenRefused("two tokens name different conversations")
+        if carried.handle is not None:
+            try:
+                head = store.find_by_handle(carried.handle, **scope.owner)
+            except ConversationNotFound:
+                raise HandleRefused from None
+            if found and found[0].conversation.id != head.conversation.id:
+                raise HandleRefused
+            return head
+        if found:
+            return found[0]
+        if carried.session is not None and mcp_settings.SESSION_CONVERSATIONS:
+            head = store.begin(**scope.owner, address=scope.address, name=f"session:{carried.session}")
+            return replace(head, conversation=replace(head.conversation, handle=None))
+        if not self._call.keeping.is_stateful:
+            raise StateUnavailable(_NO_CARRIER)
+        return None
+
+    def _find_user(self) -> Head | None:
+        """Return the head of what the user keeps; None where there is nothing yet."""
+        if self.scope.principal.is_anonymous:
+            raise ToolError(_SIGN_IN)
+        try:
+            return self.store.find_named(kind="user", **self.scope.owner)
+        except ConversationNotFound:
+            return None

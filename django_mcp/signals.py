@@ -1,0 +1,23 @@
+"""Signals for metrics and audits. Receivers run in the thread that serves the call; what they raise is logged."""
+
+from django.dispatch import Signal
+
+token_issued = Signal()
+"""A resumption token was issued.
+
+Sent with `sender` (the server's key), `conversation` (its id), `generation`, `token_bytes`, `manifest_bytes`,
+`state_bytes` (all keys and values), `keys`, `read_seconds` and `commit_seconds` (0.0 where nothing was committed).
+"""
+
+token_refused = Signal()
+"""A resumption token was refused.
+
+Sent with `sender` (the server's key), `reason` (for people; never for the client), `conversation` (the id it claims,
+or an empty text) and `fingerprint` (of the token).
+"""
+
+size_budget_exceeded = Signal()
+"""Something grew beyond SIZE_BUDGET_BYTES.
+
+Sent with `sender` (the server's key), `what` ("manifest" or "header"), `bytes`, `budget_bytes` and `conversation`.
+"""
