@@ -27,7 +27,7 @@ FORK: Final = f"{EXTENSION}/fork"
 _NO_CARRIER: Final = "Name the conversation by a resumption token or a handle"
 
 Context = ServerRequestContext[Any, Any]
-Number = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=0, strict=True)]
 
 
 class HistoryParams(RequestParams):
