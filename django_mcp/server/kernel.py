@@ -110,7 +110,7 @@ class Kernel:
         self.lowlevel.middleware[:] = [boundary(server.key)]
         self.initialization: InitializationOptions = self.lowlevel.create_initialization_options(
             NotificationOptions(prompts_changed=listens, resources_changed=listens, tools_changed=listens),
-            experimental_capabilities=experimental,
+            experimental_capabilities=experimental or None,
             extensions={},
         )
 

@@ -137,6 +137,10 @@ class Served:
         self._process.wait()
         self._process = None
 
+    def restart(self) -> None:
+        """Start it again on the same port, after `kill()`."""
+        self.__enter__()
+
     def _stop(self) -> None:
         if self._process is None:
             return

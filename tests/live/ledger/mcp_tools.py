@@ -8,7 +8,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from django_mcp import Context, Elicit, Resolve, resource, tool
+from tests.live.ledger import state_tools
 from tests.live.ledger.models import Entry
+
+__all__ = ["state_tools"]
 
 BARRIER_PARTIES = 10
 WAIT_SECONDS = 30
