@@ -6,6 +6,7 @@ JSON holds neither a tab nor a line break, and never begins with `@`.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class BlobRef:
     @property
     def text(self) -> bytes:
         """The entry as it stands in a line. No JSON value begins with `@`."""
-        return b"@%s %d" % (self.digest.encode("ascii"), self.size)
+        return b"@%s %d" % (pack_name(self.digest), self.size)
 
 
 Entry: TypeAlias = Inline | BlobRef
@@ -102,8 +103,8 @@ def read_lines(body: bytes) -> dict[str, Entry]:
             name, tab, text = line.partition(b"\t")
             key = json.loads(name) if b"\\" in name else name[1:-1].decode("ascii")
             if text.startswith(b"@"):
-                digest, _, size = text[1:].partition(b" ")
-                entries[key] = BlobRef(content_address(bytes.fromhex(digest.decode("ascii"))), int(size))
+                name, _, size = text[1:].partition(b" ")
+                entries[key] = BlobRef(unpack_name(name), int(size))
             elif tab and text:
                 entries[key] = Inline(text)
             else:
@@ -113,12 +114,18 @@ def read_lines(body: bytes) -> dict[str, Entry]:
     return entries
 
 
-def content_address(name: bytes) -> str:
-    """Return the 64 digits of a name that is 32 bytes.
+def pack_name(digest: str) -> bytes:
+    """Return the 43 characters that stand for a content address in a manifest."""
+    return base64.urlsafe_b64encode(bytes.fromhex(digest))[:43]
+
+
+def unpack_name(name: bytes) -> str:
+    """Return the content address that `pack_name` was given.
 
     Raises:
-        ValueError: it has another length.
+        ValueError: it is no such name.
     """
-    if len(name) != 32:
+    digest = base64.urlsafe_b64decode(name + b"=").hex()
+    if pack_name(digest) != name:
         raise ValueError("a name that is not a content address")
-    return name.hex()
+    return digest

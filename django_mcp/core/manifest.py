@@ -4,7 +4,7 @@ A manifest is ASCII text with one line per key, sorted. Small values stand in th
 
     state 1 leaf 2 5242909
     "counter"\t12
-    "document"\t@<64 hexadecimal digits> 5242880
+    "document"\t@<43 characters> 5242880
 
 One that would be long is a tree instead. Keys are placed by the bits of their SHA-256: a page that would pass its
 limit is split by the next bit, and the root lists the pages, each named by its content. The tree follows from the
@@ -18,7 +18,6 @@ to check.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -37,10 +36,11 @@ from .entry import (
     CorruptManifest,
     Entry,
     Inline,
-    content_address,
     entry_of,
     join_lines,
+    pack_name,
     read_lines,
+    unpack_name,
     write_line,
 )
 from .value import check_key
@@ -64,8 +64,8 @@ __all__ = [
     "references",
 ]
 
-ROOT_LIMIT: Final = 16 * 1024
-"""Bytes of entries that stand in the root itself; above, the root is an index."""
+ROOT_LIMIT: Final = 48 * 1024
+"""Bytes of entries that stand in the root itself, some 500 large values; above, the root is an index."""
 
 PAGE_LIMIT: Final = 24 * 1024
 """Bytes of entries in one page."""
@@ -198,7 +198,7 @@ class Page:
     @property
     def line(self) -> bytes:
         marked = self.prefix | 1 << self.depth
-        return b"%x %s %d\n" % (marked, base64.urlsafe_b64encode(bytes.fromhex(self.digest))[:43], self.weight)
+        return b"%x %s %d\n" % (marked, pack_name(self.digest), self.weight)
 
 
 class ManifestReader:
@@ -478,8 +478,7 @@ def _read_index(body: bytes) -> list[Page]:
             mark, name, weight = line.split(b" ")
             marked = int(mark, 16)
             depth = marked.bit_length() - 1
-            digest = content_address(base64.urlsafe_b64decode(name + b"="))
-            pages.append(Page(depth, marked ^ 1 << depth, digest, int(weight)))
+            pages.append(Page(depth, marked ^ 1 << depth, unpack_name(name), int(weight)))
     except ValueError as error:
         raise CorruptManifest(f"not the pages of a manifest: {error}") from error
     return pages

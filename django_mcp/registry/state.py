@@ -56,6 +56,11 @@ class _Item:
         self.is_assigned = True
         self.updates.clear()
 
+    def settle(self, value: Any, entry: Entry, update: Update) -> None:
+        self.value = value
+        self.left = entry
+        self.updates.append(update)
+
 
 class State(MutableMapping[str, Any]):
     """What a conversation keeps: JSON's types, datetime, date, time, timedelta, Decimal, UUID and bytes, nested.
@@ -69,12 +74,13 @@ class State(MutableMapping[str, Any]):
     Annotate a parameter with this class to receive the conversation's state; the tool is stateful then.
     """
 
-    __slots__ = ("_items", "_reader", "_source", "is_touched")
+    __slots__ = ("_added", "_items", "_reader", "_source", "is_touched")
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._reader: ManifestReader | None = None
         self._items: dict[str, _Item] = {}
+        self._added = 0
         self.is_touched = False
 
     def __repr__(self) -> str:
@@ -90,13 +96,15 @@ class State(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         item = self._known(key)
-        self._check_room(item)
-        item.assign(self._normal(key, value))
+        normal = self._normal(key, value)
+        self._make_room(item)
+        item.assign(normal)
 
     def __delitem__(self, key: str) -> None:
         item = self._known(key)
         if item.value is ABSENT:
             raise KeyError(key)
+        self._added -= 1
         item.assign(ABSENT)
 
     def __contains__(self, key: object) -> bool:
@@ -202,25 +210,29 @@ class State(MutableMapping[str, Any]):
         """Forget what was read and what was changed, so that the next touch reads again."""
         self._reader = None
         self._items.clear()
+        self._added = 0
 
     # Inside
 
     def _update(self, key: str, change: Callable[[Any], Any], default: Any = None) -> Any:
         update = partial(_changed, change, self._normal(key, default), self._source.bounds.max_depth)
         item = self._item(key)
-        self._check_room(item)
         if isinstance(item.value, _CHANGEABLE) and self._source.bounds.pack(key, item.value, {}) != item.left:
             # What was changed in place is an assignment: it does not follow from a newer value.
             item.is_assigned = True
-        item.value = self._normal(key, update(item.value))
-        item.left = self._source.bounds.pack(key, item.value, {})
-        item.updates.append(update)
-        return item.value
+        value = self._normal(key, update(item.value))
+        self._make_room(item)
+        item.settle(value, self._source.bounds.pack(key, value, {}), update)
+        return value
 
-    def _check_room(self, item: _Item) -> None:
+    def _make_room(self, item: _Item) -> None:
+        """Count a key that is about to be added."""
+        if item.value is not ABSENT:
+            return
         max_keys = self._source.bounds.max_keys
-        if item.value is ABSENT and self._length() >= max_keys:
+        if self._length() >= max_keys:
             raise StateBoundExceeded("state", "keys", max_keys)
+        self._added += 1
 
     def _normal(self, key: str, value: Any) -> Any:
         bounds = self._source.bounds
@@ -272,11 +284,7 @@ class State(MutableMapping[str, Any]):
             await self._source.run(self._item, key)
 
     def _length(self) -> int:
-        length = len(self._reader) if self._reader is not None else 0
-        for item in self._items.values():
-            if item.value is not _UNREAD:
-                length += (item.before is None) - (item.value is ABSENT)
-        return length
+        return self._added + (len(self._reader) if self._reader is not None else 0)
 
     def _keys(self) -> list[str]:
         reader = self._open()
