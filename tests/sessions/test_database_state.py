@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from django_mcp.core import manifest as manifests
 from django_mcp.core.principal import ANONYMOUS, Principal
 from django_mcp.exceptions import ConversationNotFound, CorruptBlob, HeadMoved, Overloaded, StoreUnavailable
 from django_mcp.models import Blob, Conversation, Snapshot
@@ -479,6 +480,36 @@ def test_a_family_whose_manifest_cannot_be_read_keeps_everything(
     assert store.collect(references).blobs == 0
     assert Blob.objects.count() == left
     assert "keeps all its blobs, since a manifest cannot be read" in caplog.text
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "manifest", [b"state 2 leaf 0 0\n", b"state 1 leaf 1 3\n'a' 1", b"state 1 index 1 3\n2 short 3\n"]
+)
+def test_a_manifest_of_another_version_does_not_stop_the_collection_of_others(manifest: bytes) -> None:
+    store = make()
+    foreign, ended = begin(store), begin(store)
+    store.commit(
+        foreign, base_generation=0, manifest=manifest, snapshot=sha256(manifest), blobs={sha256(b"its"): b"its"}
+    )
+    commit(store, ended, 0, b"garbage")
+    store.expire(ended)
+    age_blobs()
+    look_now()
+    assert store.collect(manifests.references).blobs == 1
+    assert Blob.objects.get().digest == sha256(b"its")
+
+
+@pytest.mark.django_db
+def test_a_damaged_manifest_that_still_reads_gives_nothing_up() -> None:
+    store = make()
+    record = begin(store)
+    commit(store, record, 0, b"a large value")
+    Snapshot.objects.update(manifest=manifest_of(b"a large walue"))
+    age_blobs()
+    look_now()
+    assert store.collect(references).blobs == 0
+    assert store.blob(record, sha256(b"a large value")) == b"a large value"
 
 
 @pytest.mark.django_db
