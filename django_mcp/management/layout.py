@@ -6,7 +6,10 @@ import json
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
+
+from django.utils import timezone
 
 INDENT: Final = "    "
 MOST_WIDTH: Final = 100
@@ -41,6 +44,18 @@ def value(data: Any) -> str:
         width = max((len(str(name)) for name in data), default=0)
         return "\n".join(f"{str(name).ljust(width)}  {_line(item)}" for name, item in data.items())
     return _line(data)
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time in the zone of the project, to the minute."""
+    if at is None:
+        return "never"
+    return f"{timezone.localtime(at) if timezone.is_aware(at) else at:%Y-%m-%d %H:%M}"
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's that cannot move the cursor; `-` for an empty one."""
+    return "".join(character if character.isprintable() else "?" for character in text) or "-"
 
 
 def as_json(data: Any) -> str:

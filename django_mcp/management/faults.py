@@ -1,0 +1,18 @@
+"""What goes wrong under an operator's verb, in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
+
+from django_mcp.exceptions import MCPException
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise CommandError for what a store says and for what the settings lack."""
+    try:
+        yield
+    except (ImproperlyConfigured, MCPException) as error:
+        raise CommandError(str(error)) from error
