@@ -62,6 +62,11 @@ def as_json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, indent=2)
 
 
+def ascii_json(data: Any, *, indent: int | None = None) -> str:
+    """Return JSON of somebody else's texts: ASCII, so that nothing in it moves the cursor or fails to be written."""
+    return json.dumps(data, indent=indent)
+
+
 def _line(data: Any) -> str:
     return data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
 
