@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
+from django_mcp.core.entry import CorruptManifest
 from django_mcp.exceptions import MCPException
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raise CommandError for what a store says and for what the settings lack."""
+    """Raise CommandError for what a store says, what it keeps that cannot be read, and what the settings lack."""
     try:
         yield
-    except (ImproperlyConfigured, MCPException) as error:
+    except (CorruptManifest, ImproperlyConfigured, MCPException) as error:
         raise CommandError(str(error)) from error
