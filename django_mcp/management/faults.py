@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from django_mcp.core.entry import CorruptManifest
-from django_mcp.exceptions import MCPException
+from django_mcp.exceptions import MCPException, StoreUnavailable
 
 
 @contextmanager
@@ -16,4 +16,5 @@ def told() -> Iterator[None]:
     try:
         yield
     except (CorruptManifest, ImproperlyConfigured, MCPException) as error:
-        raise CommandError(str(error)) from error
+        cause = f": {error.__cause__}" if isinstance(error, StoreUnavailable) and error.__cause__ else ""
+        raise CommandError(f"{error}{cause}") from error

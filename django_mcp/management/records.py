@@ -12,6 +12,7 @@ from django_mcp.management import layout
 from django_mcp.management.numbers import whole
 from django_mcp.management.users import user_named
 from django_mcp.models import Conversation, MCPSession
+from django_mcp.models.transactions import outages
 from django_mcp.registry.server import servers
 from django_mcp.server.compile import key_of
 
@@ -48,7 +49,8 @@ def listed(rows: "QuerySet[R]", options: Mapping[str, Any]) -> tuple[list[R], bo
         if options[field] is not None:
             found = found.filter(**{field: options[field]})
     limit = options["limit"]
-    shown = list(found[: limit + 1])
+    with outages(rows.db):
+        shown = list(found[: limit + 1])
     return shown[:limit], len(shown) > limit
 
 
@@ -57,7 +59,8 @@ def named(rows: "QuerySet[R]", given: str, noun: str) -> R:
     start = given.rstrip("…").lower()
     found: list[R] = []
     if _START.fullmatch(start):
-        found = list(rows.filter(pk__startswith=start).order_by("pk")[: MOST_NAMED + 1])
+        with outages(rows.db):
+            found = list(rows.filter(pk__startswith=start).order_by("pk")[: MOST_NAMED + 1])
     if not found:
         raise CommandError(f"There is no {noun} {given!r}; `manage.py mcp {noun}s list` shows them.")
     if len(found) > 1:

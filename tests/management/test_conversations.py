@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connections
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
@@ -511,3 +512,21 @@ def test_over_the_cap_a_fork_is_refused_in_one_line(user: User, settings: Settin
     record = begin(user)
     settings.DJANGO_MCP = {"SERVER_NAME": "desk", "MAX_CONVERSATIONS_PER_PRINCIPAL": 1}
     assert refused("fork", record.id) == "Too many conversations"
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("show", "{id}"), ("expire", "{id}"), ("import", "{file}", "--user", "alice")]
+)
+def test_an_outage_is_told_in_one_line(user: User, tmp_path: Path, words: tuple[str, ...]) -> None:
+    record = begin(user)
+    file = exported(record, tmp_path / "state.json")
+
+    def down(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if "django_mcp_" in sql:
+            raise OperationalError("server closed the connection")
+        return execute(sql, params, many, context)
+
+    given = [word.format(id=record.id, file=file) for word in words]
+    with connections["default"].execute_wrapper(down):
+        assert refused(*given) == "The store is unavailable: server closed the connection"
+    assert Conversation.objects.active().count() == 1
