@@ -646,6 +646,20 @@ def test_commits_rewinds_and_revocations_make_one_chain(concurrent_database: str
     assert [line.number for line in store.history(record)] == list(range(len(numbers) + 1, 0, -1))[:50]
 
 
+def test_a_conversation_that_others_use_is_found_by_every_update(concurrent_database: str, settings: Settings) -> None:
+    settings.DJANGO_MCP = {"STATE_HISTORY": 1_000}
+    store = make(concurrent_database)
+    record = begin(store)
+    commit(store, record, 0, n=1)
+
+    def work(number: int) -> int:
+        return [store.rewind(record, 1).generation for _ in range(20)][-1]
+
+    outcomes = together(8, work)
+    assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+    assert store.inspect(record.id).generation == 161
+
+
 def test_nothing_is_kept_after_a_revocation_that_was_acknowledged(concurrent_database: str) -> None:
     store = make(concurrent_database)
     for _ in range(5):

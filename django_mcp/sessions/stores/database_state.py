@@ -231,7 +231,7 @@ class DatabaseStateStore(StateStore):
             changes: dict[str, Any] = {"generation": number, "last_used_at": now}
             if blobs:
                 changes["has_blobs"] = True
-            expected = self._rows().active().filter(pk=conversation.id, generation=base_generation)
+            expected = self._rows().unended().filter(pk=conversation.id, generation=base_generation)
             if not expected.update(**changes):
                 return False
             Blob.objects.using(self.write_alias).keep(conversation.family, blobs, now)
@@ -347,7 +347,7 @@ class DatabaseStateStore(StateStore):
                 raise ConversationNotFound
             SessionQuota.objects.using(self.write_alias).hold(owner)
             # The origin is held and in use: it neither makes room, nor ends, nor cuts its history meanwhile.
-            if not rows.active().update(last_used_at=now):
+            if not rows.unended().update(last_used_at=now):
                 raise ConversationNotFound
             row = rows.with_snapshot(generation).get()
             source = row.generation if generation is None else generation
@@ -391,7 +391,7 @@ class DatabaseStateStore(StateStore):
         The row says the number that the head had before.
         """
         rows = self._rows().filter(pk=conversation.id)
-        if not rows.active().update(generation=F("generation") + 1, last_used_at=timezone.now()):
+        if not rows.unended().update(generation=F("generation") + 1, last_used_at=timezone.now()):
             raise ConversationNotFound
         if generation is None:
             generation = rows.values_list("generation", flat=True).get() - 1
