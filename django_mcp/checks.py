@@ -2,31 +2,43 @@
 
 E001 settings          E005 AUTHENTICATION     E009 STORES            W001 public access
 E002 distributions     E006 other callables    E010… a store's own    W002 SECRET_KEY
-E004 applications      E007 login cookies                             W003 SQLite
-E008 registry          E003 routes             W004 URLs
+E004 applications      E007 login cookies      W005 SERVER_NAME       W003 SQLite
+E008 registry          E003 routes             W006 clocks            W004 URLs
+
+W001 to W003 are for `--deploy` alone: a project that `startproject` just made would be warned at every command. W005
+and W006 ask the databases that `--database` names, and no other.
 """
 
 import importlib.metadata
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004 - Django's name
-from django.db import connections
+from django.db import connections, router
+from django.db.models import Count
 from django.utils.module_loading import import_string
 
 from django_mcp.authentication import BaseAuthentication
 from django_mcp.conf import SETTING, mcp_settings, read_settings
 from django_mcp.exceptions import ConfigurationError
+from django_mcp.models import Conversation, MCPSession
 from django_mcp.registry.server import servers
 from django_mcp.routing import served_routes
-from django_mcp.server.compile import compile_all
+from django_mcp.server.compile import compile_all, key_of
 from django_mcp.sessions.stores import stores
 
 DISTRIBUTION: Final = "django-mcp-durable"
 REQUIRED_APPS: Final = ("django.contrib.auth", "django.contrib.contenttypes")
 LEAST_KEY_LENGTH: Final = 50
+CLOCK_TOLERANCE_SECONDS: Final = 60
+CLOCKS: Final = {
+    "postgresql": "SELECT EXTRACT(EPOCH FROM clock_timestamp())",
+    "mysql": "SELECT UNIX_TIMESTAMP()",
+}
+"""What tells the seconds since 1970 by the clock of a database's own machine."""
 
 AppConfigs = Sequence[AppConfig] | None
 
@@ -142,6 +154,43 @@ def check_deployment(app_configs: AppConfigs, **kwargs: Any) -> list[CheckMessag
     return [*messages, *_sqlite()]
 
 
+@register(Tags.database, "django_mcp")
+def check_servers(
+    app_configs: AppConfigs, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Name servers that active conversations and sessions belong to and that the project does not have."""
+    if not _readable():
+        return []
+    known = {key_of(name) for name in servers}
+    return [
+        Warning(
+            f"The database {alias!r} has {count} of the server {server!r}, which is not one of this project's "
+            f"({', '.join(sorted(known))}): their tokens, handles and ids are refused.",
+            hint=_way_back(server),
+            id="django_mcp.W005",
+        )
+        for alias in _ours(databases)
+        for server, count in sorted(_strays(alias, known).items())
+    ]
+
+
+@register(Tags.database, "django_mcp")
+def check_clocks(app_configs: AppConfigs, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a database's machine whose clock differs from this one's."""
+    if not _readable():
+        return []
+    return [
+        Warning(
+            f"The clock of the database {alias!r} is {abs(seconds):.0f} seconds "
+            f"{'ahead of' if seconds > 0 else 'behind'} this machine's, and leases and expiry need one time.",
+            hint="Run NTP (chrony, systemd-timesyncd) on all machines of the project and of its database.",
+            id="django_mcp.W006",
+        )
+        for alias in _ours(databases)
+        if abs(seconds := _ahead(alias)) > CLOCK_TOLERANCE_SECONDS
+    ]
+
+
 def _readable() -> bool:
     try:
         read_settings()
@@ -224,6 +273,56 @@ def _sqlite() -> Iterator[CheckMessage]:
                 "{'transaction_mode': 'IMMEDIATE', 'init_command': 'PRAGMA journal_mode=WAL;'}.",
                 id="django_mcp.W003",
             )
+
+
+def _ours(databases: Sequence[str] | None) -> list[str]:
+    """Return those of the databases that keep sessions or a store's records."""
+    used = {router.db_for_write(MCPSession)}
+    for alias in stores:
+        try:
+            used.add(getattr(stores[alias], "write_alias", ""))
+        except ConfigurationError:
+            continue  # E009 tells it
+    return [alias for alias in databases or () if alias in used]
+
+
+def _strays(alias: str, known: set[str]) -> dict[str, str]:
+    """Return how much there is of servers that are not `known`, by server: nothing before the first migration."""
+    found: dict[str, list[str]] = {}
+    tables = connections[alias].introspection.table_names()
+    for model, noun in ((Conversation, "conversation"), (MCPSession, "session")):
+        if model._meta.db_table not in tables:
+            continue
+        rows = model.objects.using(alias).active().exclude(server__in=known).order_by().values_list("server")
+        for server, count in rows.annotate(count=Count("pk")):
+            found.setdefault(server, []).append(f"{count} active {noun}{'' if count == 1 else 's'}")
+    return {server: " and ".join(counts) for server, counts in found.items()}
+
+
+def _way_back(server: str) -> str:
+    here = f"{mcp_settings.SERVER_NAME}/"
+    if server.startswith(here):
+        gone = server.removeprefix(here)
+        return f"Make Server({gone!r}) again in a module mcp_tools, or end them with `manage.py mcp`."
+    name = next((name for name in servers if server.endswith(f"/{name}")), None)
+    former = server if name is None else server.removesuffix(f"/{name}")
+    return (
+        f"Set {SETTING}['SERVER_NAME'] to {former!r}, which it was (by default it is the project's package), or end "
+        "them with `manage.py mcp`."
+    )
+
+
+def _ahead(alias: str) -> float:
+    """Return by how many seconds at least the clock of a database is ahead of this machine's; negative is behind."""
+    connection = connections[alias]
+    if connection.vendor not in CLOCKS:
+        return 0
+    with connection.cursor() as cursor:
+        before = time.time()
+        cursor.execute(CLOCKS[connection.vendor])
+        now = float(cursor.fetchone()[0])
+        after = time.time()
+    return min(now - before, 0) + max(now - after, 0)
 
 
 def _import_problem(path: str) -> str:

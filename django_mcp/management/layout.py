@@ -6,7 +6,10 @@ import json
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
+
+from django.utils import timezone
 
 INDENT: Final = "    "
 MOST_WIDTH: Final = 100
@@ -43,8 +46,25 @@ def value(data: Any) -> str:
     return _line(data)
 
 
+def moment(at: datetime | None) -> str:
+    """Return a time in the zone of the project, to the minute."""
+    if at is None:
+        return "never"
+    return f"{timezone.localtime(at) if timezone.is_aware(at) else at:%Y-%m-%d %H:%M}"
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's that cannot move the cursor; `-` for an empty one."""
+    return "".join(character if character.isprintable() else "?" for character in text) or "-"
+
+
 def as_json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, indent=2)
+
+
+def ascii_json(data: Any, *, indent: int | None = None) -> str:
+    """Return JSON of somebody else's texts: ASCII, so that nothing in it moves the cursor or fails to be written."""
+    return json.dumps(data, indent=indent)
 
 
 def _line(data: Any) -> str:

@@ -36,8 +36,13 @@ class Terminal:
             text = heard.data if isinstance(heard.data, str) else json.dumps(heard.data, ensure_ascii=False)
             self._stderr.write(f"{heard.level}: {text}")
             return
+        self.show(_bar(heard))
+
+    def show(self, line: str) -> None:
+        """Show a line in the place of the one before."""
+        if not self._shows:
+            return
         self.clear()
-        line = _bar(heard)
         self._stderr.write(line, ending="")
         self._stderr.flush()
         self._drawn = len(line)

@@ -66,6 +66,10 @@ class MCPSessionQuerySet(models.QuerySet["MCPSession"]):
         unused = now - timedelta(seconds=mcp_settings.SESSION_UNUSED_SECONDS)
         return self.active().filter(Q(last_used_at__lte=idle) | Q(used=False, last_used_at__lte=unused))
 
+    def forgettable(self, now: datetime) -> "MCPSessionQuerySet":
+        """Return those that ended TOMBSTONE_DAYS ago."""
+        return self.filter(ended_at__lte=now - timedelta(days=TOMBSTONE_DAYS))
+
     @transactional
     def end(self, state: SessionState) -> int:
         """End those that are active; return how many that were. Ended ones stay as they are."""
@@ -195,7 +199,7 @@ class MCPSessionQuerySet(models.QuerySet["MCPSession"]):
         due = rows.filter(pk__in=list(rows.due(now).values_list("pk", flat=True)[:SWEEP_ROWS]))
         swept = due.due(now).update(state=SessionState.EXPIRED, ended_at=now)
         before = now - timedelta(days=TOMBSTONE_DAYS)
-        ended = rows.filter(ended_at__lte=before).values_list("pk", flat=True)
+        ended = rows.forgettable(now).values_list("pk", flat=True)
         swept += rows.filter(pk__in=list(ended[:SWEEP_ROWS])).delete()[0]
         quotas = SessionQuota.objects.using(self.write_alias)
         idle = quotas.filter(touched_at__lte=before).values_list("pk", flat=True)

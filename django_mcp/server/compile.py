@@ -46,7 +46,7 @@ class CompiledServer:
         self.version = source.version or mcp_settings.SERVER_VERSION
         self.title = source.title or (mcp_settings.SERVER_TITLE if self.is_default else "")
         self.instructions = source.instructions or (mcp_settings.INSTRUCTIONS if self.is_default else "")
-        self.key = mcp_settings.SERVER_NAME if self.is_default else f"{mcp_settings.SERVER_NAME}/{source.name}"
+        self.key = key_of(source.name)
         self.store_alias = source.store
         self.tools: dict[str, CompiledTool] = {}
         self.prompts: dict[str, CompiledPrompt] = {}
@@ -154,6 +154,11 @@ def compiled(source: Server) -> CompiledServer:
     if known is None or known.revision != source.revision:
         known = _compiled[source] = CompiledServer(source)
     return known
+
+
+def key_of(name: str) -> str:
+    """Return the name under which the records of the project's server `name` are kept: the audience of its tokens."""
+    return mcp_settings.SERVER_NAME if name == DEFAULT else f"{mcp_settings.SERVER_NAME}/{name}"
 
 
 def compile_all() -> list[RegistryError]:

@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from django_mcp.core import manifest as manifests
 from django_mcp.core.principal import ANONYMOUS, Principal
 from django_mcp.exceptions import ConversationNotFound, CorruptBlob, HeadMoved, Overloaded, StoreUnavailable
 from django_mcp.models import Blob, Conversation, Snapshot
@@ -482,6 +483,36 @@ def test_a_family_whose_manifest_cannot_be_read_keeps_everything(
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    "manifest", [b"state 2 leaf 0 0\n", b"state 1 leaf 1 3\n'a' 1", b"state 1 index 1 3\n2 short 3\n"]
+)
+def test_a_manifest_of_another_version_does_not_stop_the_collection_of_others(manifest: bytes) -> None:
+    store = make()
+    foreign, ended = begin(store), begin(store)
+    store.commit(
+        foreign, base_generation=0, manifest=manifest, snapshot=sha256(manifest), blobs={sha256(b"its"): b"its"}
+    )
+    commit(store, ended, 0, b"garbage")
+    store.expire(ended)
+    age_blobs()
+    look_now()
+    assert store.collect(manifests.references).blobs == 1
+    assert Blob.objects.get().digest == sha256(b"its")
+
+
+@pytest.mark.django_db
+def test_a_damaged_manifest_that_still_reads_gives_nothing_up() -> None:
+    store = make()
+    record = begin(store)
+    commit(store, record, 0, b"a large value")
+    Snapshot.objects.update(manifest=manifest_of(b"a large walue"))
+    age_blobs()
+    look_now()
+    assert store.collect(references).blobs == 0
+    assert store.blob(record, sha256(b"a large value")) == b"a large value"
+
+
+@pytest.mark.django_db
 def test_a_head_whose_manifest_is_damaged_or_missing_is_corrupt_and_not_empty() -> None:
     store = make()
     record = begin(store)
@@ -613,6 +644,20 @@ def test_commits_rewinds_and_revocations_make_one_chain(concurrent_database: str
         numbers += outcome
     assert sorted(numbers) == list(range(2, len(numbers) + 2))
     assert [line.number for line in store.history(record)] == list(range(len(numbers) + 1, 0, -1))[:50]
+
+
+def test_a_conversation_that_others_use_is_found_by_every_update(concurrent_database: str, settings: Settings) -> None:
+    settings.DJANGO_MCP = {"STATE_HISTORY": 1_000}
+    store = make(concurrent_database)
+    record = begin(store)
+    commit(store, record, 0, n=1)
+
+    def work(number: int) -> int:
+        return [store.rewind(record, 1).generation for _ in range(20)][-1]
+
+    outcomes = together(8, work)
+    assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+    assert store.inspect(record.id).generation == 161
 
 
 def test_nothing_is_kept_after_a_revocation_that_was_acknowledged(concurrent_database: str) -> None:

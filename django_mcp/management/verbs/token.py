@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, OutputWrapper
 from django.utils import timezone
 
+from django_mcp.management import layout
+from django_mcp.management.users import user_named
 from django_mcp.management.verbs.base import Verb
 from django_mcp.models import MCPAccessToken
 from django_mcp.models.access_token import MAX_NAME_LENGTH, UNLIMITED
@@ -45,20 +46,17 @@ class TokenVerb(Verb):
         if not name or len(name) > MAX_NAME_LENGTH:
             raise CommandError(f"The name must have 1 to {MAX_NAME_LENGTH} characters.")
         lifetime = None if days is None else timedelta(days=days) if days else UNLIMITED
-        token, secret = MCPAccessToken.objects.issue(_user(username), name, lifetime=lifetime)
+        token, secret = MCPAccessToken.objects.issue(user_named(username), name, lifetime=lifetime)
         stdout.write(secret)
-        end = f"expires {_shown(token.expires_at)}" if token.expires_at else "never expires"
+        end = f"expires {layout.moment(token.expires_at)}" if token.expires_at else "never expires"
         stderr.write(f"Access token {token.fingerprint} of {username}, {end}. It is not shown again.")
 
     def list(self, username: str | None, stdout: OutputWrapper) -> None:
         tokens = MCPAccessToken.objects.select_related("user").order_by("id")
         if username is not None:
-            tokens = tokens.filter(user=_user(username))
+            tokens = tokens.filter(user=user_named(username))
         now = timezone.now()
-        rows = [COLUMNS, *(_row(token, now) for token in tokens)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-        for row in rows:
-            stdout.write("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        stdout.write(layout.table([COLUMNS, *(_row(token, now) for token in tokens)]))
 
     def revoke(self, fingerprint: str, stdout: OutputWrapper) -> None:
         found = list(MCPAccessToken.objects.filter(fingerprint=fingerprint.rstrip("…").lower()))
@@ -68,14 +66,6 @@ class TokenVerb(Verb):
             raise CommandError(f"{len(found)} access tokens have the fingerprint {fingerprint!r}; use the admin.")
         revoked = found[0].revoke()
         stdout.write(f"Access token {found[0].fingerprint} {'is revoked' if revoked else 'was revoked before'}.")
-
-
-def _user(username: str) -> Any:
-    model = get_user_model()
-    try:
-        return model._default_manager.get_by_natural_key(username)
-    except model.DoesNotExist:
-        raise CommandError(f"There is no user {username!r}.") from None
 
 
 def _days(text: str) -> int:
@@ -91,14 +81,10 @@ def _row(token: MCPAccessToken, now: datetime) -> tuple[str, ...]:
         token.user.get_username(),
         token.name,
         state,
-        _shown(token.created_at),
-        _shown(token.expires_at) if token.expires_at else "never",
-        _shown(token.last_used_at) if token.last_used_at else "never",
+        layout.moment(token.created_at),
+        layout.moment(token.expires_at),
+        layout.moment(token.last_used_at),
     )
-
-
-def _shown(moment: datetime) -> str:
-    return f"{timezone.localtime(moment):%Y-%m-%d %H:%M}" if timezone.is_aware(moment) else f"{moment:%Y-%m-%d %H:%M}"
 
 
 verb = TokenVerb()

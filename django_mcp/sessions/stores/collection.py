@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from django_mcp.conf import mcp_settings
+from django_mcp.core.entry import CorruptManifest
 from django_mcp.exceptions import CorruptBlob
 from django_mcp.models import Blob, Conversation, Snapshot
 from django_mcp.models.conversation import ConversationQuerySet, ConversationState
@@ -105,7 +106,7 @@ class Collection:
         blobs = Blob.objects.using(self._using).filter(family_id=family)
         try:
             marked = self._marked(family)
-        except CorruptBlob as error:
+        except (CorruptBlob, CorruptManifest) as error:
             logger.error("Family %s… keeps all its blobs, since a manifest cannot be read: %s", family[:8], error)
             return later
         if marked is None:
@@ -131,7 +132,8 @@ class Collection:
     def _marked(self, family: str) -> set[str] | None:
         """Return the digests of all blobs that the family's generations need; None if they changed too fast to tell.
 
-        Raises CorruptBlob where a page of a manifest is not there or not what it was.
+        Raises CorruptBlob where a manifest or a page of it is not there or not what it was, CorruptManifest where
+        this version does not read it.
         """
         is_family = Q(conversation_id=family) | Q(conversation__root_id=family)
         kept = self._all_snapshots().filter(is_family, conversation__state=ConversationState.ACTIVE)
@@ -143,6 +145,8 @@ class Collection:
             for chunk in _chunks(sorted(listed.values()), MANIFESTS):
                 rows = self._all_snapshots().filter(pk__in=chunk).values_list("address", "manifest")
                 for address, manifest in rows:
+                    if hashlib.sha256(manifest).hexdigest() != address:
+                        raise CorruptBlob(address)
                     marked |= self._references(bytes(manifest), fetch)
                     read.add(address)
             if listed.keys() <= read:

@@ -125,7 +125,7 @@ class DatabaseStateStore(StateStore):
                 if not is_single:
                     raise
                 continue
-            return Head(conversation=_record(made, handle), generation=0, snapshot="", manifest=b"")
+            return Head(conversation=record_of(made, handle), generation=0, snapshot="", manifest=b"")
         # Somebody of the same principal has it whom the caller may not take for themselves.
         raise ConversationNotFound
 
@@ -231,7 +231,7 @@ class DatabaseStateStore(StateStore):
             changes: dict[str, Any] = {"generation": number, "last_used_at": now}
             if blobs:
                 changes["has_blobs"] = True
-            expected = self._rows().active().filter(pk=conversation.id, generation=base_generation)
+            expected = self._rows().unended().filter(pk=conversation.id, generation=base_generation)
             if not expected.update(**changes):
                 return False
             Blob.objects.using(self.write_alias).keep(conversation.family, blobs, now)
@@ -347,7 +347,7 @@ class DatabaseStateStore(StateStore):
                 raise ConversationNotFound
             SessionQuota.objects.using(self.write_alias).hold(owner)
             # The origin is held and in use: it neither makes room, nor ends, nor cuts its history meanwhile.
-            if not rows.active().update(last_used_at=now):
+            if not rows.unended().update(last_used_at=now):
                 raise ConversationNotFound
             row = rows.with_snapshot(generation).get()
             source = row.generation if generation is None else generation
@@ -376,7 +376,7 @@ class DatabaseStateStore(StateStore):
                 size = len(past.manifest)
                 self._add(made.id, 1, past.snapshot, past.manifest, now, size=size, copied_from=source)
             return Head(
-                conversation=_record(made, handle),
+                conversation=record_of(made, handle),
                 generation=made.generation,
                 snapshot=past.snapshot,
                 manifest=past.manifest,
@@ -391,7 +391,7 @@ class DatabaseStateStore(StateStore):
         The row says the number that the head had before.
         """
         rows = self._rows().filter(pk=conversation.id)
-        if not rows.active().update(generation=F("generation") + 1, last_used_at=timezone.now()):
+        if not rows.unended().update(generation=F("generation") + 1, last_used_at=timezone.now()):
             raise ConversationNotFound
         if generation is None:
             generation = rows.values_list("generation", flat=True).get() - 1
@@ -472,7 +472,8 @@ def _check_number(generation: int) -> None:
         raise LookupError(f"Generation {generation} is not kept.")
 
 
-def _record(row: Conversation, handle: str | None = None) -> ConversationRecord:
+def record_of(row: Conversation, handle: str | None = None) -> ConversationRecord:
+    """Return what the row of the index says, whether or not its state can be read."""
     return ConversationRecord(
         id=row.id,
         family=row.family_id,
@@ -494,7 +495,7 @@ def _head(row: Conversation, generation: int, handle: str | None = None) -> Head
         raise CorruptBlob("", f"of generation {generation} of {row.fingerprint}… is missing")
     if address and hashlib.sha256(manifest).hexdigest() != address:
         raise CorruptBlob(address)
-    return Head(conversation=_record(row, handle), generation=generation, snapshot=address, manifest=manifest)
+    return Head(conversation=record_of(row, handle), generation=generation, snapshot=address, manifest=manifest)
 
 
 def _call_text(call: CallNote | None) -> str:
