@@ -126,6 +126,6 @@ def unpack_name(name: bytes) -> str:
         ValueError: it is no such name.
     """
     digest = base64.urlsafe_b64decode(name + b"=").hex()
-    if pack_name(digest) != name:
+    if len(digest) != 64 or pack_name(digest) != name:
         raise ValueError("a name that is not a content address")
     return digest

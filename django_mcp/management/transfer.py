@@ -6,12 +6,16 @@ from django.core.management.base import CommandError
 
 from django_mcp.authentication import principal_of
 from django_mcp.core.document import Document, Origin, write
-from django_mcp.core.manifest import MAX_INLINE, BlobRef, build, entry_of
+from django_mcp.core.draft import Draft
+from django_mcp.core.entry import BlobRef, entry_of
+from django_mcp.core.value import StateBoundExceeded
 from django_mcp.management.states import bytes_of, whole_reader_of
 from django_mcp.management.users import user_named
 from django_mcp.models import Conversation
 from django_mcp.registry.server import Server, servers
 from django_mcp.server.compile import key_of
+from django_mcp.sessions.bounds import state_bounds
+from django_mcp.sessions.commit import commit, empty_base
 from django_mcp.sessions.stores import CallNote, Head, StateStore
 
 MAX_TENANT_LENGTH = Conversation._meta.get_field("tenant").max_length or 0
@@ -57,17 +61,18 @@ def imported(state: StateStore, document: Document, *, server: Server, user: str
     if len(tenant) > MAX_TENANT_LENGTH:
         raise CommandError(f"A tenant has {MAX_TENANT_LENGTH} characters at most.")
     owner = user_named(user)
-    entries = {key: entry_of(data, inline_bytes=MAX_INLINE) for key, data in document.values.items()}
-    packed = build(entries)
+    bounds = state_bounds()
+    entries = {key: entry_of(data, inline_bytes=bounds.inline_bytes) for key, data in document.values.items()}
     large = {entry.digest: document.values[key] for key, entry in entries.items() if isinstance(entry, BlobRef)}
     begun = state.begin(server=key_of(server.name), tenant=tenant, principal=principal_of(owner), user=owner)
-    if not entries:
-        return begun
-    return state.commit(
-        begun.conversation,
-        base_generation=begun.generation,
-        manifest=packed.root,
-        snapshot=packed.address,
-        blobs=packed.blobs | large,
-        call=CallNote(name="import"),
-    )
+    try:
+        return commit(
+            state,
+            empty_base(begun),
+            Draft(changes=entries, bodies=large),
+            bounds=bounds,
+            call=CallNote(name="import"),
+        )
+    except StateBoundExceeded as error:
+        state.expire(begun.conversation)
+        raise CommandError(f"{error}.") from error

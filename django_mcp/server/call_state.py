@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from django.db import transaction
 
 from django_mcp.conf import mcp_settings
-from django_mcp.core.draft import Bounds, Draft
+from django_mcp.core.draft import Draft
 from django_mcp.core.manifest import ManifestReader
 from django_mcp.core.token import TokenClaims
 from django_mcp.core.value import StateBoundExceeded
@@ -34,6 +34,7 @@ from django_mcp.registry.past_call import PastCall
 from django_mcp.registry.state import State, UserState
 from django_mcp.server.carriers import HEADER, Issued, read_carried
 from django_mcp.sessions import tokens
+from django_mcp.sessions.bounds import state_bounds
 from django_mcp.sessions.commit import Base, commit, empty_base, read_base
 from django_mcp.sessions.scope import Scope
 from django_mcp.sessions.stores import state_store
@@ -45,6 +46,7 @@ from django_mcp.sessions.stores.state import (
     Head,
     StateStore,
 )
+from django_mcp.sessions.upkeep import tidy
 from django_mcp.signals import size_budget_exceeded, token_issued
 
 if TYPE_CHECKING:
@@ -67,18 +69,10 @@ class Ground:
     def __init__(self, call_state: CallState, find: Callable[[], Head | None], kind: type[State]) -> None:
         self._call_state = call_state
         self._find = find
+        self.bounds = state_bounds()
         self.state = kind(self)
         self.base: Base | None = None
         self.read_seconds = 0.0
-
-    @property
-    def bounds(self) -> Bounds:
-        return Bounds(
-            max_bytes=mcp_settings.STATE_MAX_BYTES,
-            max_keys=mcp_settings.STATE_MAX_KEYS,
-            max_depth=mcp_settings.STATE_MAX_DEPTH,
-            inline_bytes=mcp_settings.STATE_INLINE_BYTES,
-        )
 
     def read(self) -> ManifestReader:
         if self.base is None:
@@ -259,6 +253,7 @@ class CallState:
         if base is not None and self._conversation.state.is_touched:
             in_meta = self.carried.declares or bool(self.carried.tokens)
             self._issue_for(base.head, in_meta=in_meta, commit_seconds=time.perf_counter() - began)
+        tidy(self.store)
 
     def _commit(self, ground: Ground, draft: Draft, note: CallNote) -> None:
         if ground.base is None:

@@ -13,7 +13,7 @@ from django.core.signals import setting_changed
 from django.utils.functional import Promise
 
 from django_mcp.conf import SETTING, mcp_settings
-from django_mcp.exceptions import RegistryError
+from django_mcp.exceptions import ConfigurationError, RegistryError
 from django_mcp.registry.definition import (
     CompletionDefinition,
     Definition,
@@ -27,6 +27,7 @@ from django_mcp.server.meta import is_meta_key
 from django_mcp.server.prompt import CompiledPrompt
 from django_mcp.server.resource import CompiledResource
 from django_mcp.server.tool import CompiledTool
+from django_mcp.sessions.stores import state_store
 
 _META_LABEL: Final = "[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 
@@ -84,6 +85,7 @@ class CompiledServer:
                 name = self._full_name(definition)
                 self._claim(definition, self.tools.get(name), name)
                 self.tools[name] = CompiledTool(definition, name)
+                self._check_atomic(definition)
             case PromptDefinition():
                 name = self._full_name(definition)
                 self._claim(definition, self.prompts.get(name), name)
@@ -101,6 +103,19 @@ class CompiledServer:
                 self._claim(definition, self.completions.get(target), " ".join(target))
                 self._check_target(definition, target[0])
                 self.completions[target] = CompiledCompletion(definition)
+
+    def _check_atomic(self, definition: ToolDefinition[..., Any]) -> None:
+        if not definition.atomic:
+            return
+        try:
+            supported = state_store(self.store_alias).supports_transactions
+        except ConfigurationError:
+            return  # what is wrong with the store is reported as such
+        if not supported:
+            raise definition.error(
+                f"is atomic, and the store {self.store_alias!r} takes no part in transactions",
+                "give its server a database store",
+            )
 
     def _target(self, definition: CompletionDefinition[..., Any]) -> tuple[str, str]:
         """Return what is completed. A prompt goes by the name in its own module, or by the one with all prefixes."""

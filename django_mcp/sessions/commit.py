@@ -8,8 +8,8 @@ keys. Nothing is overwritten that the call has not seen.
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -26,11 +26,14 @@ from django_mcp.sessions.stores.state import CallNote, ConversationRecord, Head,
 
 COMMIT_SECONDS: Final = 30.0
 """How long a commit goes on trying while others keep coming first."""
-FIRST_PAUSE_SECONDS: Final = 0.002
-LAST_PAUSE_SECONDS: Final = 0.1
+PAUSE_SECONDS: Final = 0.004
 
-_LANES: Final = tuple(threading.Lock() for _ in range(64))
-"""Those of this process that lost a race for one conversation go on one after the other. A help, never the truth."""
+_BUSY: Final = "too many other calls change the same conversation at once. Call again later."
+_LANES: Final = tuple(threading.RLock() for _ in range(512))
+"""The calls of this process commit to one conversation one after the other, and race with other processes alone.
+
+A help that spares the store, never the truth.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,30 +75,36 @@ def commit(
         ConversationNotFound: it has ended meanwhile.
         StoreUnavailable: nothing was kept.
     """
-    try:
-        return _attempt(store, base, base, draft, bounds, call)
-    except HeadMoved as moved:
-        head = moved.head
     give_up_at = time.monotonic() + COMMIT_SECONDS
-    pause = FIRST_PAUSE_SECONDS
+    target = base
     with _lane(store, base.head.conversation.id):
-        while time.monotonic() < give_up_at:
-            if check is not None:
-                check(head.conversation)
+        while True:
             try:
-                return _attempt(store, base, read_base(store, head), draft, bounds, call)
+                return _attempt(store, base, target, draft, bounds, call)
             except HeadMoved as moved:
                 head = moved.head
-            time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311 - only jitter
-            pause = min(2 * pause, LAST_PAUSE_SECONDS)
-    raise StateNotSaved("too many other calls change the same conversation at once. Call again later.")
+            if time.monotonic() >= give_up_at:
+                raise StateNotSaved(_BUSY)
+            if check is not None:
+                check(head.conversation)
+            if target is not base:
+                time.sleep(random.uniform(0, PAUSE_SECONDS))  # noqa: S311 - only jitter
+            target = read_base(store, head)
 
 
-def _lane(store: StateStore, conversation: str) -> AbstractContextManager[Any]:
-    """Return the lock to go on under. Whoever is in a transaction has locks already, and waits for no other."""
+@contextmanager
+def _lane(store: StateStore, conversation: str) -> Iterator[None]:
+    """Wait for this process's turn. Whoever is in a transaction has locks already, and waits for no other."""
     if store.supports_transactions and connections[store.write_alias].in_atomic_block:
-        return nullcontext()
-    return _LANES[hash(conversation) % len(_LANES)]
+        yield
+        return
+    lane = _LANES[hash(conversation) % len(_LANES)]
+    if not lane.acquire(timeout=COMMIT_SECONDS):
+        raise StateNotSaved(_BUSY)
+    try:
+        yield
+    finally:
+        lane.release()
 
 
 def _attempt(store: StateStore, base: Base, head: Base, draft: Draft, bounds: Bounds, call: CallNote | None) -> Head:

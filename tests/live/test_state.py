@@ -46,7 +46,8 @@ def several(folder: Path, database: str, *kinds: Kind, **mcp: Any) -> Iterator[l
             url = stack.enter_context(services.mariadb()).url
         else:
             url = f"sqlite:///{folder / 'state.sqlite3'}"
-        yield [stack.enter_context(Served(kind, folder, database=url, mcp=mcp)) for kind in kinds]
+        kept = {"LIVE_CONN_MAX_AGE": "60"}
+        yield [stack.enter_context(Served(kind, folder, database=url, mcp=mcp, environment=kept)) for kind in kinds]
 
 
 @pytest.fixture(scope="module", params=DATABASES)

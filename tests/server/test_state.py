@@ -328,7 +328,7 @@ def test_an_async_handler_awaits_large_values(server: Server, ada: User) -> None
 def test_a_large_state_of_small_values_is_awaited_too(server: Server, ada: User) -> None:
     @server.tool
     def put(state: State) -> None:
-        for number in range(3_000):
+        for number in range(6_000):
             state[f"key {number}"] = number
 
     @server.tool
@@ -340,7 +340,7 @@ def test_a_large_state_of_small_values_is_awaited_too(server: Server, ada: User)
         return [await state.aget("key 17"), len(await state.akeys()), len(state)]
 
     handle = call(ada, "put").handle
-    assert call(ada, "look", {"handle": handle}).structured["result"] == [17, 3_000, 3_000]
+    assert call(ada, "look", {"handle": handle}).structured["result"] == [17, 6_000, 6_000]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What a stateful call costs the store: calls, blobs read, bytes written, whatever the size of the state."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +10,7 @@ from pytest_django import Settings
 from django_mcp import Server, State
 from django_mcp.sessions.stores.database import DatabaseStore
 from django_mcp.sessions.stores.database_state import DatabaseStateStore
-from django_mcp.sessions.stores.state import ConversationRecord, Head, StateStore
+from django_mcp.sessions.stores.state import ConversationRecord, Head
 from django_mcp.testing import Client
 
 pytestmark = pytest.mark.django_db
@@ -58,9 +57,9 @@ class RecordingState(DatabaseStateStore):
 
 
 class RecordingStore(DatabaseStore):
-    @cached_property
-    def state(self) -> StateStore:
-        return RecordingState(self.alias, {"OPTIONS": self.options})
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        super().__init__(alias, params)
+        self._state = RecordingState(alias, params)
 
 
 @pytest.fixture

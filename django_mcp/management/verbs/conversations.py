@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.core.management.base import CommandError, OutputWrapper
 
+from django_mcp.conf import mcp_settings
 from django_mcp.core import document
 from django_mcp.core.diff import diff
 from django_mcp.management import layout
@@ -136,7 +137,8 @@ class ConversationsVerb(Verb):
     def bring(self, options: Mapping[str, Any], stdout: OutputWrapper, stderr: OutputWrapper) -> None:
         file = options["file"]
         try:
-            found = document.read(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+            data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+            found = document.read(data, max_depth=mcp_settings.STATE_MAX_DEPTH)
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from None
         except document.UnreadableDocument as error:
