@@ -206,6 +206,7 @@ class CallState:
 
     def discard(self) -> None:
         """Keep nothing, and end the conversation that was begun for this call."""
+        self._call.issued = None
         begun, self._begun = self._begun, None
         if begun is not None:
             try:
