@@ -129,6 +129,11 @@ class CallState:
     def user(self) -> State:
         return self._user.state
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a conversation was begun for this call."""
+        return self._begun is not None
+
     async def run(self, function: Callable[..., T], /, *args: Any) -> T:
         return await self._call.lease.run(function, *args)
 

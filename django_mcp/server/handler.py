@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, suppress
 from typing import Any, NoReturn, TypeVar, cast
 
 from django.db import transaction
@@ -20,6 +20,7 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_meta
 from mcp_types import InputRequiredResult
 from pydantic import PydanticUserError
 
+from django_mcp.exceptions import Overloaded
 from django_mcp.registry.context import Context
 from django_mcp.registry.definition import Definition
 from django_mcp.registry.state import State, UserState
@@ -169,8 +170,9 @@ class Handler:
             if call.has_state:
                 await call.lease.run(_keep, call, result)
         except BaseException:
-            if call.has_state:
-                await call.lease.run(call.call_state.discard)
+            if call.has_state and call.call_state.has_begun:
+                with suppress(Overloaded):
+                    await call.lease.run(call.call_state.discard)
             raise
         return result
 

@@ -26,6 +26,7 @@ from django_mcp.exceptions import RegistryError
 from django_mcp.models import Conversation, Snapshot
 from django_mcp.server.compile import compiled
 from django_mcp.testing import Client
+from django_mcp.testing.errors import MCPClientError
 
 pytestmark = pytest.mark.django_db
 
@@ -368,6 +369,41 @@ def test_a_bound_is_named(
     result = call(ada, "put")
     assert (result.is_error, result.text) == (True, f"{text}.")
     assert not Snapshot.objects.exists()
+
+
+@pytest.mark.parametrize("mode", ["modern", "legacy"])
+def test_too_many_conversations_are_refused_before_the_body_runs(
+    server: Server, ada: User, settings: Settings, mode: str
+) -> None:
+    settings.DJANGO_MCP = {"MAX_CONVERSATIONS_PER_PRINCIPAL": 2}
+    runs: list[int] = []
+
+    @server.tool
+    def begin(state: State) -> None:
+        runs.append(1)
+        state["x"] = 1
+
+    handles = [call(ada, "begin", mode=mode).handle for _ in range(2)]
+    with pytest.raises(MCPClientError) as raised:
+        call(ada, "begin", mode=mode)
+    assert (raised.value.status, raised.value.message) == (429, "Too many conversations")
+    assert len(runs) == 2
+    assert not call(ada, "begin", {"handle": handles[0]}, mode=mode).is_error
+
+
+@pytest.mark.parametrize("tool", ["fail", "afail"])
+def test_failures_do_not_use_up_the_conversations(server: Server, ada: User, settings: Settings, tool: str) -> None:
+    settings.DJANGO_MCP = {"MAX_CONVERSATIONS_PER_PRINCIPAL": 2}
+
+    @server.tool
+    def fail(state: State) -> None:
+        raise ToolError("no")
+
+    @server.tool
+    async def afail(state: State) -> None:
+        raise ToolError("no")
+
+    assert {call(ada, tool).text for _ in range(5)} == {"no"}
 
 
 def test_two_users_never_see_each_others_state(counting: Server, ada: User, bob: User) -> None:
