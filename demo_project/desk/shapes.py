@@ -9,6 +9,8 @@ from datetime import date, datetime
 from demo_project.desk.models import Airport, Booking, Itinerary, Leg
 from demo_project.desk.query_run import Cell
 
+MOST_FOUND = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class AirportFound:
