@@ -12,7 +12,9 @@ from demo_project.desk.mcp_tools.airport_resources import (
 )
 from demo_project.desk.mcp_tools.airports import distance, export_airports, search_airports
 from demo_project.desk.mcp_tools.bookings import book, my_bookings
+from demo_project.desk.mcp_tools.drafts import draft_leg, drop_leg, keep_draft, show_draft
 from demo_project.desk.mcp_tools.itineraries import my_itineraries, plan_itinerary
+from demo_project.desk.mcp_tools.preferences import my_preferences, set_preferences
 from demo_project.desk.mcp_tools.query import database_query
 from demo_project.desk.mcp_tools.trip_brief import complete_destination, complete_origin, trip_brief
 
@@ -27,10 +29,16 @@ __all__ = [
     "countries",
     "database_query",
     "distance",
+    "draft_leg",
+    "drop_leg",
     "export_airports",
+    "keep_draft",
     "my_bookings",
     "my_itineraries",
+    "my_preferences",
     "plan_itinerary",
     "search_airports",
+    "set_preferences",
+    "show_draft",
     "trip_brief",
 ]
