@@ -67,8 +67,8 @@ def resumption(url: str, token: str) -> str:
     return "\n".join(
         [
             f'mcp() {{ {call} "${{@:3}}"; }}',
-            f"token=$(mcp draft_leg '{leg}' -o /dev/null -D - |",
+            f"header=$(mcp draft_leg '{leg}' -o /dev/null -D - |",
             "  grep -i '^mcp-resumption-token:' | tr -d '\\r')",
-            "mcp show_draft '{}' -H \"$token\"",
+            "mcp show_draft '{}' -H \"$header\"",
         ]
     )
