@@ -117,3 +117,21 @@ def test_legs_that_are_drafted_at_once_at_two_processes_are_all_there(served: Se
         ]
     assert [one.result()["handle"] for one in drafted] == [handle] * len(days)
     assert [leg["departs_on"] for leg in call("show_draft", handle=handle)["legs"]] == days
+
+
+def test_a_draft_that_is_kept_at_once_at_two_processes_is_one_itinerary(served: Served, second: Served) -> None:
+    agents = [caller(served, "agent"), caller(served, "agent").at(second.port)]
+
+    def call(name: str, arguments: dict[str, Any], *, at: int = 0) -> dict[str, Any]:
+        return dict(agents[at].modern("tools/call", {"name": name, "arguments": arguments}).result)
+
+    handle = call("draft_leg", LEG)["structuredContent"]["handle"]
+    keeping = {"title": "Kept once", "handle": handle}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        kept = list(pool.map(lambda number: call("keep_draft", keeping, at=number % 2), range(8)))
+
+    refusals = {one["content"][0]["text"] for one in kept if one["isError"]}
+    assert refusals <= {"The draft is empty.", "Nothing was changed: another call changed 'legs' meanwhile."}
+    assert [one["isError"] for one in kept].count(False) == 1
+    listed = call("my_itineraries", {})["structuredContent"]["result"]
+    assert [one["title"] for one in listed].count("Kept once") == 1
