@@ -101,6 +101,7 @@ DJANGO_MCP = {
     "SERVER_VERSION": "1.0",
     "INSTRUCTIONS": (
         "Find airports with search_airports, plan with plan_itinerary, and book with book, which asks the user first. "
+        "To plan leg by leg, use draft_leg, pass the handle that it gives to the next call, and end with keep_draft. "
         "Airports are named by their IATA code, such as ZRH."
     ),
 }

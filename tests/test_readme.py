@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
-        tools.write("\nfrom books import more_tools  # noqa: E402, F401\n")
+        tools.write("\nfrom books import list_tools, more_tools  # noqa: E402, F401\n")
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
     return folder
@@ -77,6 +78,8 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/tests.py",
         "books/models.py",
         "books/more_tools.py",
+        "books/list_tools.py",
+        "books/test_list.py",
     }
 
 
@@ -84,25 +87,32 @@ def test_the_project_of_the_readme_has_nothing_to_complain_about(project: Path) 
     assert "no issues" in run("manage.py", "check", cwd=project)
 
 
-def test_the_test_of_the_readme_passes(project: Path) -> None:
-    assert "Ran 1 test" in run("manage.py", "test", "books", cwd=project)
+def test_the_tests_of_the_readme_pass(project: Path) -> None:
+    assert "Ran 2 tests" in run("manage.py", "test", "books", cwd=project)
 
 
 def test_the_tools_of_the_readme_are_served(project: Path) -> None:
     listed = json.loads(run("manage.py", "mcp", "tools", "--json", cwd=project))
-    assert {"search_books", "count_books", "list_titles"} <= {tool["name"] for tool in listed}
+    assert {"search_books", "count_books", "list_titles", "add_to_list", "take_notes"} <= {
+        tool["name"] for tool in listed
+    }
     assert "0" in run("manage.py", "mcp", "call", "count_books", cwd=project)
 
 
+def make_alice(project: Path) -> None:
+    words = "from django.contrib.auth.models import User; User.objects.get_or_create(username='alice')"
+    run("manage.py", "shell", "-c", words, cwd=project)
+
+
 def test_an_access_token_is_made_as_the_readme_says(project: Path) -> None:
-    run(
-        "manage.py",
-        "shell",
-        "-c",
-        "from django.contrib.auth.models import User; User.objects.create_user('alice')",
-        cwd=project,
-    )
+    make_alice(project)
     assert "mcp_" in run("manage.py", "mcp", "token", "create", "alice", "--name", "laptop", cwd=project)
+
+
+def test_the_command_line_calls_as_the_readme_says(project: Path) -> None:
+    make_alice(project)
+    (command,) = (line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call" in line)
+    assert "To go on in this conversation" in run(*shlex.split(command)[1:], cwd=project)
 
 
 def test_the_settings_table_is_the_one_of_the_code() -> None:

@@ -57,3 +57,18 @@ def curl(url: str, token: str, tool: str, arguments: dict[str, object]) -> str:
     lines += [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in sent_headers.items()]
     lines.append(f"-d {shlex.quote(json.dumps(body))}")
     return " \\\n  ".join(lines)
+
+
+def resumption(url: str, token: str) -> str:
+    """Return commands for bash: one drafts a leg, another shows the draft by the resumption token that came back."""
+    call = curl(url, token, "@TOOL@", {"@": "@"})
+    call = call.replace("@TOOL@", "'\"$1\"'").replace('{"@": "@"}', "'\"$2\"'")
+    leg = json.dumps({"origin": "ZRH", "destination": "JFK", "departs_on": "2027-03-01"})
+    return "\n".join(
+        [
+            f'mcp() {{ {call} "${{@:3}}"; }}',
+            f"header=$(mcp draft_leg '{leg}' -o /dev/null -D - |",
+            "  grep -i '^mcp-resumption-token:' | tr -d '\\r')",
+            "mcp show_draft '{}' -H \"$header\"",
+        ]
+    )

@@ -3,11 +3,18 @@
 They have no slots, which the schema generation of the SDK takes for the defaults of the fields.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any, Literal
 
 from demo_project.desk.models import Airport, Booking, Itinerary, Leg
 from demo_project.desk.query_run import Cell
+
+MOST_FOUND = 100
+
+Cabin = Literal["economy", "premium", "business", "first"]
+Seat = Literal["window", "middle", "aisle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +100,34 @@ class ItineraryPlanned:
             legs=legs,
             km=round(sum(leg.km for leg in legs), 1),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """Legs that no itinerary has yet, in the order of travel."""
+
+    legs: list[LegPlanned]
+    km: float
+
+    @classmethod
+    def of(cls, legs: Iterable[Mapping[str, Any]]) -> "Draft":
+        """Return the shape of the legs that a conversation keeps."""
+        drafted = [LegPlanned(**leg) for leg in legs]
+        return cls(legs=drafted, km=round(sum(leg.km for leg in drafted), 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """What a user prefers; nothing where nothing was said."""
+
+    home_airport: str | None
+    seat: Seat | None
+    cabin: Cabin | None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "Preferences":
+        """Return the shape of what a user keeps."""
+        return cls(**{name: kept.get(name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True)

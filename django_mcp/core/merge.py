@@ -22,7 +22,7 @@ class Merged:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Both sides changed these keys, sorted, to different ends. Nothing may be applied."""
+    """Both sides changed these keys, sorted. Nothing may be applied."""
 
     keys: tuple[str, ...]
 
@@ -32,9 +32,10 @@ def merge(
 ) -> Merged | Conflict:
     """Return what of `mine`, made on `base`, is to be done on `head`.
 
-    A key that only one side changed is that side's. One that both changed is no conflict when both ends are equal, or
-    when it is in `updates`: its function has to run again on the head's value, also where the ends are equal, since
-    two increments of 1 are not one increment. Two pages at most are read of each manifest for each key.
+    A key that only one side changed is that side's. One that both changed is a conflict, also where both ends are
+    equal: two calls that read 1 and assigned 2 have counted once, and two that took the same thing have it twice. Only
+    for a key in `updates` it is none: its function runs again on the head's value. Two pages at most are read of each
+    manifest for each key.
 
     Args:
         updates: the keys of `mine` whose entries come from a function of the value that was there before.
@@ -47,7 +48,7 @@ def merge(
             changes[key] = change
         elif key in updates:
             reapply.add(key)
-        elif theirs != (None if isinstance(change, Change) else change):
+        else:
             conflicts.append(key)
     if conflicts:
         return Conflict(tuple(sorted(conflicts)))

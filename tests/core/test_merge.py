@@ -34,9 +34,9 @@ def test_one_and_true_are_different_ends() -> None:
     assert _merged({}, {"a": TRUE}, {"a": ONE}) == Conflict(("a",))
 
 
-def test_equal_ends_are_no_conflict_and_need_nothing() -> None:
+def test_equal_ends_are_a_conflict_too() -> None:
     base: dict[str, Entry] = {"a": ONE, "b": ONE}
-    assert _merged(base, {"a": TWO}, {"a": TWO, "b": DELETED, "gone": DELETED}) == Merged(changes={"gone": DELETED})
+    assert _merged(base, {"a": TWO}, {"a": TWO, "b": DELETED, "gone": DELETED}) == Conflict(("a", "b"))
 
 
 def test_an_update_runs_again_on_what_the_other_side_left_also_when_the_ends_are_equal() -> None:
@@ -57,11 +57,7 @@ def test_a_merge_is_either_side_after_the_other_or_a_conflict(
         old = shelf.put(build(base))
         head_model = applied(base, theirs)
         head = shelf.put(edit(old, theirs))
-        both = {
-            key
-            for key, change in mine.items()
-            if head_model.get(key) != base.get(key) and head_model.get(key) != _end(change)
-        }
+        both = {key for key in mine if head_model.get(key) != base.get(key)}
         merged = merge(shelf.reader(old.root), shelf.reader(head.root), mine)
         if both:
             assert merged == Conflict(tuple(sorted(both)))

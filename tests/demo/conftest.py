@@ -45,3 +45,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield demo
     finally:
         demo.stop()
+
+
+@pytest.fixture
+def second(served: Served) -> Iterator[Served]:
+    """Start another process of the demo on the same database."""
+    demo = Served(services.free_port(), served.log.parent)
+    try:
+        services.wait_until(demo.is_ready, seconds=START_SECONDS, what="the second process to serve")
+        yield demo
+    finally:
+        demo.stop()

@@ -1,15 +1,13 @@
 """The clients in the field use the demo over HTTP, each with an access token."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import services
-from tests.demo.served import START_SECONDS, Served
+from tests.demo.served import Served
 from tests.live.node_client import inspect, typescript_call
 from tests.live.official import Person, connect
 from tests.live.wire import Caller
@@ -24,17 +22,6 @@ REPLAYS = 64
 
 def caller(served: Served, name: str) -> Caller:
     return Caller(port=served.port, headers=[("Authorization", f"Bearer {served.token(name)}")])
-
-
-@pytest.fixture
-def second(served: Served) -> Iterator[Served]:
-    """Start another process of the demo on the same database."""
-    demo = Served(services.free_port(), served.log.parent)
-    try:
-        services.wait_until(demo.is_ready, seconds=START_SECONDS, what="the second process to serve")
-        yield demo
-    finally:
-        demo.stop()
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -112,3 +99,39 @@ def test_many_replays_of_one_confirmation_at_two_processes_make_one_booking(serv
     assert len({json.dumps(one, sort_keys=True) for one in made}) == 1
     listed = call("my_bookings", {})["structuredContent"]["result"]
     assert [one["reference"] for one in listed].count(made[0]["structuredContent"]["reference"]) == 1
+
+
+def test_legs_that_are_drafted_at_once_at_two_processes_are_all_there(served: Served, second: Served) -> None:
+    agents = [caller(served, "agent"), caller(served, "agent").at(second.port)]
+
+    def call(name: str, *, at: int = 0, **arguments: Any) -> dict[str, Any]:
+        answer = agents[at].modern("tools/call", {"name": name, "arguments": arguments})
+        return dict(answer.result["structuredContent"])
+
+    days = [f"2027-03-{day:02}" for day in range(1, 17)]
+    handle = call("show_draft")["handle"]
+    with ThreadPoolExecutor(max_workers=len(days)) as pool:
+        drafted = [
+            pool.submit(call, "draft_leg", at=number % 2, **ZRH_JFK, departs_on=day, handle=handle)
+            for number, day in enumerate(days)
+        ]
+    assert [one.result()["handle"] for one in drafted] == [handle] * len(days)
+    assert [leg["departs_on"] for leg in call("show_draft", handle=handle)["legs"]] == days
+
+
+def test_a_draft_that_is_kept_at_once_at_two_processes_is_one_itinerary(served: Served, second: Served) -> None:
+    agents = [caller(served, "agent"), caller(served, "agent").at(second.port)]
+
+    def call(name: str, arguments: dict[str, Any], *, at: int = 0) -> dict[str, Any]:
+        return dict(agents[at].modern("tools/call", {"name": name, "arguments": arguments}).result)
+
+    handle = call("draft_leg", LEG)["structuredContent"]["handle"]
+    keeping = {"title": "Kept once", "handle": handle}
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        kept = list(pool.map(lambda number: call("keep_draft", keeping, at=number % 2), range(8)))
+
+    refusals = {one["content"][0]["text"] for one in kept if one["isError"]}
+    assert refusals <= {"The draft is empty.", "Nothing was changed: another call changed 'legs' meanwhile."}
+    assert [one["isError"] for one in kept].count(False) == 1
+    listed = call("my_itineraries", {})["structuredContent"]["result"]
+    assert [one["title"] for one in listed].count("Kept once") == 1

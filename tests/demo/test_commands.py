@@ -152,7 +152,7 @@ def test_demo_prepares_and_says_how_to_connect() -> None:
     assert "http://127.0.0.1:8765/mcp" in printed
     assert "http://127.0.0.1:8765/admin/" in printed
     assert f"Bearer {agent.token}" in printed
-    for word in ("Claude Code", "Cursor", "VS Code", "curl -sS", "Mcp-Name: search_airports"):
+    for word in ("Claude Code", "Cursor", "VS Code", "curl -sS", "Mcp-Name: search_airports", "mcp-resumption-token"):
         assert word in printed
 
 

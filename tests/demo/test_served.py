@@ -52,6 +52,17 @@ def test_printed_curl_works(served: Served) -> None:
     assert answer["result"]["structuredContent"]["result"][0]["iata"] == "ZRH"
 
 
+def test_printed_token_travels(served: Served) -> None:
+    lines = served.printed.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("The desk remembers.")) + 1
+    commands = "\n".join(lines[start : lines.index("", start)])
+
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, timeout=60, check=True)
+
+    (leg,) = json.loads(done.stdout)["result"]["structuredContent"]["legs"]
+    assert (leg["origin"], leg["destination"], leg["departs_on"]) == ("ZRH", "JFK", "2027-03-01")
+
+
 def test_what_is_kept_is_private(served: Served) -> None:
     folder = served.log.parent / "var"
 

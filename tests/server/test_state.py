@@ -551,6 +551,26 @@ def test_an_assignment_that_somebody_else_made_meanwhile_is_a_conflict(server: S
     assert lost.text == "The call ran, but its state was not saved: another call changed 'a' meanwhile."
 
 
+def test_two_calls_that_make_the_same_of_a_key_are_a_conflict(server: Server, ada: User) -> None:
+    @server.tool
+    def add(state: State, nested: bool = False) -> None:
+        state["n"] = state.get("n", 0) + 1
+        if nested:
+            call(ada, "add", {"handle": handle})
+
+    @server.tool
+    def take(state: State, nested: bool = False) -> int:
+        taken = int(state.pop("n"))
+        if nested:
+            call(ada, "take", {"handle": handle})
+        return taken
+
+    handle = call(ada, "add").handle
+    for name in ("add", "take"):
+        lost = call(ada, name, {"handle": handle, "nested": True})
+        assert (lost.is_error, "another call changed 'n' meanwhile" in lost.text) == (True, True)
+
+
 def test_an_update_is_applied_to_what_somebody_else_made_of_it(server: Server, ada: User) -> None:
     @server.tool
     def add(state: State, by: int, meanwhile: int = 0) -> None:

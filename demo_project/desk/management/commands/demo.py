@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from demo_project.desk.credentials import credentials_path, read_credentials
-from demo_project.desk.invitation import client_configurations, curl
+from demo_project.desk.invitation import client_configurations, curl, resumption
 from demo_project.desk.models import Airport
 
 HOST = "127.0.0.1"
@@ -65,6 +65,9 @@ def _invitation(address: str) -> str:
     parts += [
         "Or try it at once:",
         textwrap.indent(curl(url, agent.token, "search_airports", {"text": "Zurich", "limit": 3}), "  "),
+        "",
+        "The desk remembers. Draft a leg, and show the draft by the token that came back, here or at another process:",
+        textwrap.indent(resumption(url, agent.token), "  "),
         "",
         f"Admin: {address}/admin/ as {admin.username}, password {admin.password}",
         "",
