@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django_mcp import Server
-from django_mcp.registry.server import servers
+from django_mcp.registry.server import DEFAULT, servers
 
 
 @contextmanager
@@ -16,3 +16,15 @@ def defined(name: str, **options: Any) -> Iterator[Server]:
         yield server
     finally:
         del servers[name]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Take out the servers that modules of other tests have made."""
+    others = {name: server for name, server in servers.items() if name != DEFAULT}
+    for name in others:
+        del servers[name]
+    try:
+        yield
+    finally:
+        servers.update(others)

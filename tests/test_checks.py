@@ -24,7 +24,7 @@ from django_mcp.checks import (
 from django_mcp.core.principal import Principal
 from django_mcp.models import Conversation, MCPSession
 from django_mcp.sessions.stores import state_store
-from tests.servers import defined
+from tests.servers import alone, defined
 
 TOKENS = "django_mcp.authentication.AccessTokenAuthentication"
 COOKIES = "django_mcp.authentication.LoginCookieAuthentication"
@@ -194,7 +194,7 @@ def begin_session(server: str) -> MCPSession:
 @pytest.mark.django_db
 def test_what_was_begun_under_another_name_of_the_server_is_named(settings: Settings) -> None:
     settings.DJANGO_MCP = {"SERVER_NAME": "old"}
-    with defined("ops"):
+    with alone(), defined("ops"):
         for server in ("old", "old", "old/ops"):
             begin_conversation(server)
         begin_session("old")

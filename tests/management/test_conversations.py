@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +23,7 @@ from django_mcp.core.principal import Principal
 from django_mcp.core.value import from_bytes, to_bytes
 from django_mcp.models import Blob, Conversation, Snapshot
 from django_mcp.sessions.stores import CallNote, ConversationRecord, Head, state_store
-from tests.servers import defined
+from tests.servers import alone, defined
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +39,12 @@ TYPED: dict[str, Any] = {
     "tag": {"$": "decimal"},
     "\x1b]0;": None,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_other_servers() -> Iterator[None]:
+    with alone():
+        yield
 
 
 @pytest.fixture(autouse=True)
