@@ -302,6 +302,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="Generations of a conversation that are kept, the newest among them.",
     ),
     Setting(
+        name="CALL_NOTES",
+        default=20,
+        parse=_whole(0),
+        help="Calls of a conversation that `ctx.calls` has although they failed or changed nothing; those that "
+        "changed its state stand in its history. A read-only tool is never noted.",
+    ),
+    Setting(
         name="CONVERSATION_IDLE_SECONDS",
         default=604_800,
         parse=_whole(1),
@@ -403,6 +410,7 @@ class MCPSettings:
     STATE_MAX_DEPTH: int
     STATE_INLINE_BYTES: int
     STATE_HISTORY: int
+    CALL_NOTES: int
     CONVERSATION_IDLE_SECONDS: int
     CONVERSATION_SECONDS: int
     TOKEN_SECONDS: int

@@ -5,6 +5,7 @@ from django_mcp.models.blob import Blob
 from django_mcp.models.change import Change, ChangeSequence
 from django_mcp.models.claim import Claim
 from django_mcp.models.conversation import Conversation
+from django_mcp.models.past_call import PastCall
 from django_mcp.models.session import MCPSession
 from django_mcp.models.session_quota import SessionQuota
 from django_mcp.models.snapshot import Snapshot
@@ -18,6 +19,7 @@ __all__ = [
     "Conversation",
     "MCPAccessToken",
     "MCPSession",
+    "PastCall",
     "SessionQuota",
     "Snapshot",
     "StoredResult",

@@ -115,7 +115,7 @@ class Context:
 
     @property
     def calls(self) -> list[PastCall]:
-        """What was called in this conversation and changed its state, newest first, as far as history is kept.
+        """What was called in this conversation, newest first, as far as it is kept: see the setting CALL_NOTES.
 
         Raises:
             StateUnavailable: as `state`.

@@ -6,14 +6,16 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastCall:
-    """A call that changed the conversation's state.
+    """A call of the conversation.
 
     Args:
-        generation: what it made of the state is this generation.
+        outcome: `succeeded`, `failed`, `conflict` or `cancelled`.
+        milliseconds: how long it took.
+        generation: what it made of the state is this generation; None if it changed nothing.
     """
 
     name: str
     outcome: str
     at: datetime
     milliseconds: int | None
-    generation: int
+    generation: int | None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from django.db import transaction
 
@@ -39,7 +39,6 @@ from django_mcp.sessions.commit import Base, commit, empty_base, read_base
 from django_mcp.sessions.scope import Scope
 from django_mcp.sessions.stores import state_store
 from django_mcp.sessions.stores.state import (
-    HISTORY_AT_ONCE,
     CallNote,
     ConversationRecord,
     Generation,
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_mcp.state")
 
 T = TypeVar("T")
+Outcome = Literal["succeeded", "failed", "conflict", "cancelled", "input_required"]
 
 _NO_CARRIER: Final = (
     "ctx.state was touched in a handler that is not stateful, and the request carries no resumption token; declare "
@@ -169,17 +169,16 @@ class CallState:
             self._conversation.base = empty_base(head)
 
     def calls(self) -> list[PastCall]:
-        """Return what was called in the conversation, as far as its history is kept, newest first."""
+        """Return what was called in the conversation, as far as it is kept, newest first."""
         return [
             PastCall(
-                name=past.call.name,
-                outcome=past.call.outcome,
-                at=past.created,
-                milliseconds=past.call.milliseconds,
-                generation=past.number,
+                name=noted.call.name,
+                outcome=noted.call.outcome,
+                at=noted.created,
+                milliseconds=noted.call.milliseconds,
+                generation=noted.generation,
             )
-            for past in self.history(HISTORY_AT_ONCE)[1]
-            if past.call is not None
+            for noted in self.store.calls(self._found().conversation)
         ]
 
     def history(self, limit: int) -> tuple[Head, list[Generation]]:
@@ -209,15 +208,26 @@ class CallState:
             raise StateUnavailable(_NO_CARRIER)
         return self._conversation.base.head
 
-    def discard(self) -> None:
-        """Keep nothing, and end the conversation that was begun for this call."""
+    def discard(self, outcome: Outcome) -> None:
+        """Keep nothing but a note of the call, and end the conversation that was begun for it."""
         self._call.issued = None
         begun, self._begun = self._begun, None
-        if begun is not None:
-            try:
+        base = self._conversation.base
+        try:
+            if begun is not None:
                 self.store.expire(begun)
-            except StoreUnavailable:
-                logger.warning("the conversation %s… stays, empty, until its time is over", begun.id[:8])
+            elif base is not None and outcome != "input_required":
+                self._note(base.head.conversation, outcome)
+        except StoreUnavailable:
+            logger.warning("the end of a call was not noted: the store is unavailable")
+
+    def _note(self, conversation: ConversationRecord, outcome: Outcome) -> None:
+        if self._call.keeping.is_noted and mcp_settings.CALL_NOTES:
+            self.store.note(conversation, self._call_note(outcome))
+
+    def _call_note(self, outcome: Outcome = "succeeded") -> CallNote:
+        milliseconds = round((time.perf_counter() - self._began_at) * 1000)
+        return CallNote(name=self._call.keeping.name, outcome=outcome, milliseconds=milliseconds)
 
     def keep(self) -> None:
         """Commit what the handler changed, and issue what the result carries.
@@ -228,12 +238,10 @@ class CallState:
         """
         grounds = [ground for ground in (self._conversation, self._user) if ground.state.is_touched]
         if not self._conversation.state.is_touched:
-            self.discard()
+            self.discard("succeeded")
         if not grounds:
             return
-        note = CallNote(
-            name=self._call.keeping.name, milliseconds=round((time.perf_counter() - self._began_at) * 1000)
-        )
+        note = self._call_note()
         is_atomic = self._call.keeping.is_atomic
         together = len(grounds) > 1 and self.store.supports_transactions
         began = time.perf_counter()
@@ -243,6 +251,8 @@ class CallState:
                 for ground, draft in drafts:
                     if draft:
                         self._commit(ground, draft, note)
+                    elif ground is self._conversation and ground.base is not None:
+                        self._note(ground.base.head.conversation, "succeeded")
         except (ConversationNotFound, TokenRefused):
             raise StateNotSaved("the conversation has ended meanwhile.", is_rolled_back=is_atomic) from None
         except StateConflict as conflict:

@@ -20,11 +20,12 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_meta
 from mcp_types import InputRequiredResult
 from pydantic import PydanticUserError
 
-from django_mcp.exceptions import Overloaded
+from django_mcp.exceptions import CallCancelled, Overloaded, StateConflict
 from django_mcp.registry.context import Context
-from django_mcp.registry.definition import Definition
+from django_mcp.registry.definition import Definition, ToolDefinition
 from django_mcp.registry.state import State, UserState
 from django_mcp.server.call import Call
+from django_mcp.server.call_state import Outcome
 from django_mcp.server.capabilities import require_declared
 from django_mcp.server.keeping import Keeping
 from django_mcp.server.shape import Rows, Shape, as_content, read_shape, row_limit, schema_annotation, touches_database
@@ -57,6 +58,7 @@ class Handler:
             reads_user=UserState in self.signature.given.values(),
             is_atomic=getattr(definition, "atomic", False),
             is_repeatable=getattr(definition, "repeatable", True),
+            is_noted=isinstance(definition, ToolDefinition) and not definition.read_only,
         )
         if self.keeping.is_atomic and self.is_async:
             raise definition.error(
@@ -114,9 +116,9 @@ class Handler:
             result = self._run_surrounded(call, arguments, finish)
             if call.has_state:
                 _keep(call, result)
-        except BaseException:
+        except BaseException as error:
             if call.has_state:
-                call.call_state.discard()
+                call.call_state.discard(_outcome_of(error))
             raise
         return result
 
@@ -169,10 +171,10 @@ class Handler:
                     result = await self._run_on_loop(call, {**arguments, **given}, finish)
             if call.has_state:
                 await call.lease.run(_keep, call, result)
-        except BaseException:
-            if call.has_state and call.call_state.has_begun:
+        except BaseException as error:
+            if call.has_state:
                 with suppress(Overloaded):
-                    await call.lease.run(call.call_state.discard)
+                    await call.lease.run(call.call_state.discard, _outcome_of(error))
             raise
         return result
 
@@ -228,12 +230,24 @@ class _RolledBack(Exception):
 
 def _keep(call: Call, result: Any) -> bool:
     """Keep what the call changed in its states; say whether its result is one that anything is kept of."""
-    is_over = call.cancelled and not call.uninterruptible
-    if is_over or isinstance(result, InputRequiredResult) or getattr(result, "is_error", False):
-        call.call_state.discard()
+    outcome: Outcome | None = None
+    if call.cancelled and not call.uninterruptible:
+        outcome = "cancelled"
+    elif isinstance(result, InputRequiredResult):
+        outcome = "input_required"
+    elif getattr(result, "is_error", False):
+        outcome = "failed"
+    if outcome is not None:
+        call.call_state.discard(outcome)
         return False
     call.call_state.keep()
     return True
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    if isinstance(error, asyncio.CancelledError | CallCancelled):
+        return "cancelled"
+    return "conflict" if isinstance(error, StateConflict) else "failed"
 
 
 def _contain(error: SystemExit | asyncio.CancelledError) -> NoReturn:

@@ -16,6 +16,7 @@ class Keeping:
         reads_user: whether it asks for what its user keeps.
         is_atomic: whether a failure takes back what it did in the database.
         is_repeatable: whether running it again does no harm.
+        is_noted: whether a call that changes nothing is worth a note.
         declares_handle: whether its output schema has the property `handle`.
     """
 
@@ -24,6 +25,7 @@ class Keeping:
     reads_user: bool = False
     is_atomic: bool = False
     is_repeatable: bool = False
+    is_noted: bool = False
     declares_handle: bool = False
 
     @property

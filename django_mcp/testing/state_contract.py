@@ -384,6 +384,30 @@ class StateStoreContract:
         assert (fork.generation, fork.manifest) == (0, b"")
         assert self.commit(store, fork.conversation, 0, a=1).generation == 1
 
+    # Calls
+
+    def test_calls_are_listed_with_those_that_left_no_generation(self, store: StateStore, server: str) -> None:
+        record = self.begin(store, server).conversation
+        store.note(record, CallNote(name="look", outcome="failed", milliseconds=7))
+        self.commit(store, record, 0, call=CallNote(name="change"), n=1)
+        store.note(record, CallNote(name="look"))
+        other = self.begin(store, server).conversation
+        store.note(other, CallNote(name="other"))
+        listed = [(noted.call.name, noted.call.outcome, noted.generation) for noted in store.calls(record)]
+        assert listed == [("look", "succeeded", None), ("change", "succeeded", 1), ("look", "failed", None)]
+        assert store.calls(record)[2].call.milliseconds == 7
+        assert [noted.call.name for noted in store.calls(record, 2)] == ["look", "change"]
+
+    def test_notes_of_calls_are_bounded(self, store: StateStore, server: str) -> None:
+        record = self.begin(store, server).conversation
+        with override_settings(DJANGO_MCP={"CALL_NOTES": 3}):
+            for number in range(30):
+                store.note(record, CallNote(name=f"call {number}"))
+            assert [noted.call.name for noted in store.calls(record)] == ["call 29", "call 28", "call 27"]
+        with override_settings(DJANGO_MCP={"CALL_NOTES": 0}):
+            store.note(record, CallNote(name="unseen"))
+            assert store.calls(record) == []
+
     # Ends
 
     @pytest.mark.parametrize("end", ["expire", "revoke"])

@@ -734,7 +734,16 @@ def test_a_connection_is_made_once_and_closed_before_the_commit(server: Server, 
 
 def test_a_handler_sees_what_was_called_before(counting: Server, ada: User) -> None:
     @counting.tool(stateful=True)
-    def past(ctx: Context) -> list[str]:
+    def stumble(state: State, how: str) -> Any:
+        state["x"] = how
+        if how == "raise":
+            raise ToolError("no")
+        if how == "conflict":
+            call(ada, "stumble", {"handle": handle, "how": "win"})
+
+    @counting.tool(read_only=True)
+    def past(state: State, ctx: Context) -> list[str]:
+        assert all(past.milliseconds is not None for past in ctx.calls)
         return [f"{past.name} {past.outcome} {past.generation}" for past in ctx.calls]
 
     @counting.tool(stateful=True)
@@ -743,5 +752,14 @@ def test_a_handler_sees_what_was_called_before(counting: Server, ada: User) -> N
 
     handle = call(ada, "count").handle
     call(ada, "acount", {"handle": handle})
-    assert call(ada, "past", {"handle": handle}).structured["result"] == ["acount succeeded 2", "count succeeded 1"]
-    assert call(ada, "apast", {"handle": handle}).structured["result"] == 2
+    for how in ("raise", "conflict"):
+        assert call(ada, "stumble", {"handle": handle, "how": how}).is_error
+    for _ in range(2):
+        assert call(ada, "past", {"handle": handle}).structured["result"] == [
+            "stumble conflict None",
+            "stumble succeeded 3",
+            "stumble failed None",
+            "acount succeeded 2",
+            "count succeeded 1",
+        ]
+    assert [call(ada, "apast", {"handle": handle}).structured["result"] for _ in range(2)] == [5, 6]

@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django import Settings
 
-from django_mcp import Server, State
+from django_mcp import Server, State, ToolError
 from django_mcp.sessions.stores.database import DatabaseStore
 from django_mcp.sessions.stores.database_state import DatabaseStateStore
 from django_mcp.sessions.stores.state import ConversationRecord, Head
@@ -23,36 +23,40 @@ MAX_TOKEN_LENGTH = 300
 class RecordingState(DatabaseStateStore):
     """A store that remembers what was asked of it, and how many bytes it was given."""
 
-    calls: ClassVar[list[str]] = []
+    asked: ClassVar[list[str]] = []
     written: ClassVar[int] = 0
 
     def begin(self, **kwargs: Any) -> Head:
-        self.calls.append("begin")
+        self.asked.append("begin")
         return super().begin(**kwargs)
 
     def find(self, *args: Any, **kwargs: Any) -> Head:
-        self.calls.append("find")
+        self.asked.append("find")
         return super().find(*args, **kwargs)
 
     def find_by_handle(self, *args: Any, **kwargs: Any) -> Head:
-        self.calls.append("find")
+        self.asked.append("find")
         return super().find_by_handle(*args, **kwargs)
 
     def find_named(self, *args: Any, **kwargs: Any) -> Head:
-        self.calls.append("find")
+        self.asked.append("find")
         return super().find_named(*args, **kwargs)
 
     def commit(self, *args: Any, manifest: bytes, blobs: Mapping[str, bytes], **kwargs: Any) -> Head:
-        self.calls.append("commit")
+        self.asked.append("commit")
         type(self).written += len(manifest) + sum(map(len, blobs.values()))
         return super().commit(*args, manifest=manifest, blobs=blobs, **kwargs)
 
     def blob(self, conversation: ConversationRecord, digest: str) -> bytes:
-        self.calls.append("blob")
+        self.asked.append("blob")
         return DatabaseStateStore.blobs(self, conversation, [digest])[digest]
 
+    def note(self, *args: Any) -> None:
+        self.asked.append("note")
+        super().note(*args)
+
     def expire(self, *args: Any) -> bool:
-        self.calls.append("expire")
+        self.asked.append("expire")
         return super().expire(*args)
 
 
@@ -66,7 +70,7 @@ class RecordingStore(DatabaseStore):
 def recorded(settings: Settings) -> Iterator[type[RecordingState]]:
     settings.DJANGO_MCP = {"STORES": {"default": {"BACKEND": f"{__name__}.RecordingStore"}}}
     yield RecordingState
-    RecordingState.calls.clear()
+    RecordingState.asked.clear()
     RecordingState.written = 0
 
 
@@ -97,7 +101,7 @@ def test_a_large_state_costs_what_is_touched(server: Server, recorded: type[Reco
     def change(state: State, key: str) -> None:
         state[key] = "changed"
 
-    @server.tool
+    @server.tool(read_only=True)
     def look(state: State, key: str) -> int:
         return len(state[key])
 
@@ -108,16 +112,16 @@ def test_a_large_state_costs_what_is_touched(server: Server, recorded: type[Reco
     length = len(filled.headers["mcp-resumption-token"])
     assert length <= MAX_TOKEN_LENGTH
 
-    recorded.calls.clear()
+    recorded.asked.clear()
     assert client.call("look", {"key": key, "handle": filled.handle}).structured["result"] > 200
-    assert recorded.calls == ["find", "blob"]
+    assert recorded.asked == ["find", "blob"]
 
     for changed in (key, "a new one"):
-        recorded.calls.clear()
+        recorded.asked.clear()
         recorded.written = 0
         answer = client.call("change", {"key": changed, "handle": filled.handle})
         assert recorded.written < MOST_WRITTEN
-        assert [call for call in recorded.calls if call != "blob"] == ["find", "commit"]
+        assert [call for call in recorded.asked if call != "blob"] == ["find", "commit"]
         assert len(answer.headers["mcp-resumption-token"]) == length
 
 
@@ -134,19 +138,40 @@ def test_a_call_is_one_store_call_to_read_and_one_to_write(
     async def acount(state: State) -> int:
         return int(state.update("total", lambda total: total + 1, default=0))
 
-    @server.tool
+    @server.tool(read_only=True)
     async def look(state: State) -> int:
         return int(state["total"])
 
     client = Client(User.objects.create_user("ada"), server="tested", mode=mode)
     first = client.call(tool)
-    assert recorded.calls == ["begin", "commit"]
-    recorded.calls.clear()
+    assert recorded.asked == ["begin", "commit"]
+    recorded.asked.clear()
     client.call(tool, {"handle": first.handle})
-    assert recorded.calls == ["find", "commit"]
-    recorded.calls.clear()
+    assert recorded.asked == ["find", "commit"]
+    recorded.asked.clear()
     client.call("look", {"handle": first.handle})
-    assert recorded.calls == ["find"]
+    assert recorded.asked == ["find"]
+
+
+def test_a_call_that_changes_nothing_is_one_store_call_to_note(
+    server: Server, recorded: type[RecordingState], settings: Settings
+) -> None:
+    @server.tool
+    def touch(state: State, fail: bool = False) -> int:
+        if fail:
+            raise ToolError("no")
+        return len(state)
+
+    client = Client(User.objects.create_user("ada"), server="tested")
+    handle = client.call("touch").handle
+    for arguments in ({}, {"fail": True}):
+        recorded.asked.clear()
+        client.call("touch", {"handle": handle, **arguments})
+        assert recorded.asked == ["find", "note"]
+    settings.DJANGO_MCP = {**settings.DJANGO_MCP, "CALL_NOTES": 0}
+    recorded.asked.clear()
+    client.call("touch", {"handle": handle})
+    assert recorded.asked == ["find"]
 
 
 def test_a_stateless_call_asks_the_store_nothing(server: Server, recorded: type[RecordingState]) -> None:
@@ -155,4 +180,4 @@ def test_a_stateless_call_asks_the_store_nothing(server: Server, recorded: type[
         return 1
 
     Client(User.objects.create_user("ada"), server="tested").call("plain")
-    assert recorded.calls == []
+    assert recorded.asked == []

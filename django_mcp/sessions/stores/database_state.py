@@ -22,7 +22,7 @@ from django.utils import timezone
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import Principal
 from django_mcp.exceptions import ConversationNotFound, CorruptBlob, HeadMoved, LimitExceeded, Overloaded
-from django_mcp.models import Blob, Conversation, SessionQuota, Snapshot
+from django_mcp.models import Blob, Conversation, PastCall, SessionQuota, Snapshot
 from django_mcp.models.conversation import (
     ConversationKind,
     ConversationQuerySet,
@@ -31,6 +31,7 @@ from django_mcp.models.conversation import (
     name_digest,
     owner_digest,
 )
+from django_mcp.models.past_call import NAME_LENGTH
 from django_mcp.models.session import RETRY_AFTER_SECONDS, subscriber_address
 from django_mcp.models.transactions import Pace, outages, transact, translated
 from django_mcp.sessions.stores.collection import Collection
@@ -45,6 +46,7 @@ from django_mcp.sessions.stores.state import (
     Generation,
     Head,
     Kind,
+    NotedCall,
     References,
     StateStore,
     is_kept,
@@ -324,6 +326,44 @@ class DatabaseStateStore(StateStore):
             )
             for number, address, created, size, call, copied_from in rows[:limit]
         ]
+
+    def note(self, conversation: ConversationRecord, call: CallNote) -> None:
+        kept = mcp_settings.CALL_NOTES
+        if not kept:
+            return
+        notes = PastCall.objects.using(self.write_alias).filter(conversation_id=conversation.id)
+
+        def write() -> int:
+            return notes.create(
+                conversation_id=conversation.id,
+                name=call.name[:NAME_LENGTH],
+                outcome=call.outcome,
+                milliseconds=call.milliseconds,
+            ).pk
+
+        newest = transact(write, using=self.write_alias)
+        if newest % TRIM_EVERY == 0:
+            with outages(self.write_alias):
+                over = list(notes.order_by("-pk").values_list("pk", flat=True)[kept : kept + 1])
+            if over:
+                transact(lambda: notes.filter(pk__lte=over[0]).delete(), using=self.write_alias)
+
+    @translated
+    def calls(self, conversation: ConversationRecord, limit: int = HISTORY_AT_ONCE) -> list[NotedCall]:
+        found = [
+            NotedCall(call=past.call, created=past.created, generation=past.number)
+            for past in self.history(conversation, limit)
+            if past.call is not None
+        ]
+        notes = PastCall.objects.using(self.write_alias).filter(conversation_id=conversation.id).order_by("-pk")
+        found += [
+            NotedCall(
+                call=CallNote(name=note.name, outcome=note.outcome, milliseconds=note.milliseconds),
+                created=note.created_at,
+            )
+            for note in notes[: min(limit, mcp_settings.CALL_NOTES)]
+        ]
+        return sorted(found, key=lambda noted: noted.created, reverse=True)[:limit]
 
     def rewind(self, conversation: ConversationRecord, generation: int) -> Head:
         _check_number(generation)

@@ -92,6 +92,15 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotedCall:
+    """A call of the past; `generation` is what it made of the state, None where it left none."""
+
+    call: CallNote
+    created: datetime
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
     """What one round of collection took, or (dry) would take; not `is_complete` if there is more to do now."""
 
@@ -228,6 +237,14 @@ class StateStore(ABC):
         `begin()` do, ValueError for the kind "user".
         """
 
+    @abstractmethod
+    def note(self, conversation: ConversationRecord, call: CallNote) -> None:
+        """Note a call that left no generation. The newest CALL_NOTES of them are kept, none where that is 0."""
+
+    @abstractmethod
+    def calls(self, conversation: ConversationRecord, limit: int = HISTORY_AT_ONCE) -> list[NotedCall]:
+        """Return the calls that were noted, those of the kept generations among them, newest first."""
+
     # Ends
 
     @abstractmethod
@@ -346,6 +363,12 @@ class StateStore(ABC):
 
     async def afork(self, conversation: ConversationRecord, generation: int | None = None) -> Head:
         return await sync_to_async(self.fork)(conversation, generation)
+
+    async def anote(self, conversation: ConversationRecord, call: CallNote) -> None:
+        await sync_to_async(self.note)(conversation, call)
+
+    async def acalls(self, conversation: ConversationRecord, limit: int = HISTORY_AT_ONCE) -> list[NotedCall]:
+        return await sync_to_async(self.calls)(conversation, limit)
 
     async def aexpire(self, conversation: ConversationRecord) -> bool:
         return await sync_to_async(self.expire)(conversation)
