@@ -259,7 +259,7 @@ def _login_cookies() -> Iterator[CheckMessage]:
 
 
 def _sqlite() -> Iterator[CheckMessage]:
-    for alias in connections:
+    for alias in _ours(list(connections)):
         params = connections.settings[alias]
         if not params["ENGINE"].endswith("sqlite3"):
             continue

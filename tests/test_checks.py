@@ -173,7 +173,8 @@ def test_sqlite_without_a_write_ahead_log_is_named_before_a_deployment(
 ) -> None:
     params = {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": options}
     monkeypatch.setitem(connections.settings, "default", {**connections.settings["default"], **params})
-    assert ("django_mcp.W003" in deployed(settings)) is reported
+    monkeypatch.setitem(connections.settings, "theirs", {**connections.settings["default"], **params, "OPTIONS": {}})
+    assert deployed(settings).count("django_mcp.W003") == int(reported)
 
 
 # Databases
