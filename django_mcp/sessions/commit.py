@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -29,8 +29,10 @@ COMMIT_SECONDS: Final = 30.0
 FIRST_PAUSE_SECONDS: Final = 0.002
 LAST_PAUSE_SECONDS: Final = 0.1
 
-_LANES: Final = tuple(threading.Lock() for _ in range(64))
-"""Those of this process that lost a race for one conversation go on one after the other. A help, never the truth."""
+_LANES: Final = tuple(threading.Lock() for _ in range(1_024))
+"""Once one call of this process has lost a race for a conversation, all go on one after the other, newcomers too:
+otherwise those overtake whoever merges, again and again. A help, never the truth.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,29 +74,32 @@ def commit(
         ConversationNotFound: it has ended meanwhile.
         StoreUnavailable: nothing was kept.
     """
-    try:
-        return _attempt(store, base, base, draft, bounds, call)
-    except HeadMoved as moved:
-        head = moved.head
     give_up_at = time.monotonic() + COMMIT_SECONDS
-    pause = FIRST_PAUSE_SECONDS
-    with _lane(store, base.head.conversation.id):
+    lane, head = _lane(store, base.head.conversation.id), base
+    if lane is None or not lane.locked():
+        try:
+            return _attempt(store, base, base, draft, bounds, call)
+        except HeadMoved as moved:
+            head = read_base(store, moved.head)
+    pause = 0.0
+    with lane or nullcontext():
         while time.monotonic() < give_up_at:
-            if check is not None:
-                check(head.conversation)
+            if check is not None and head is not base:
+                check(head.head.conversation)
             try:
-                return _attempt(store, base, read_base(store, head), draft, bounds, call)
+                return _attempt(store, base, head, draft, bounds, call)
             except HeadMoved as moved:
-                head = moved.head
+                head = read_base(store, moved.head)
+            # The first time it moved while this call waited its turn, and nobody is in the way now.
             time.sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311 - only jitter
-            pause = min(2 * pause, LAST_PAUSE_SECONDS)
+            pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
     raise StateNotSaved("too many other calls change the same conversation at once. Call again later.")
 
 
-def _lane(store: StateStore, conversation: str) -> AbstractContextManager[Any]:
+def _lane(store: StateStore, conversation: str) -> "threading.Lock | None":
     """Return the lock to go on under. Whoever is in a transaction has locks already, and waits for no other."""
     if store.supports_transactions and connections[store.write_alias].in_atomic_block:
-        return nullcontext()
+        return None
     return _LANES[hash(conversation) % len(_LANES)]
 
 
