@@ -16,6 +16,7 @@ MCPException
  ├ LimitExceeded          one thing of the client's is larger than it may be
  ├ Overloaded             too much at once; come back later
  ├ StoreUnavailable       the store is down or too busy; come back later
+ │  └ CommitUnknown       it went down while it committed, and cannot say what became of that
  └ AuthenticationFailed   credentials were sent and they are not good
 
 ImproperlyConfigured      (Django's)
@@ -127,10 +128,15 @@ class HandleRefused(ToolError):
 
 
 class StateNotSaved(ToolError):
-    """The handler ran to its end, and its changes of the state were not kept. `problem` completes the sentence."""
+    """The handler ran to its end, and its changes of the state were not kept. `problem` completes the sentence.
 
-    def __init__(self, problem: str, *, is_rolled_back: bool = False) -> None:
+    `is_rolled_back`: nor was anything else that it did in the database. `is_unknown`: perhaps they were.
+    """
+
+    def __init__(self, problem: str, *, is_rolled_back: bool = False, is_unknown: bool = False) -> None:
         ran = "Nothing was changed" if is_rolled_back else "The call ran, but its state was not saved"
+        if is_unknown:
+            ran = "The call ran, and nobody knows whether its state was saved"
         super().__init__(f"{ran}: {problem}")
         self.problem = problem
         self.is_rolled_back = is_rolled_back
@@ -177,6 +183,10 @@ class StoreUnavailable(MCPException):
     def __init__(self, message: str = "The store is unavailable", *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class CommitUnknown(StoreUnavailable):
+    """The store did not answer to a commit, nor to the question what became of it."""
 
 
 class AuthenticationFailed(MCPException):

@@ -90,11 +90,14 @@ def encode(value: Any, *, path: str = "value", max_depth: int = MAX_DEPTH, max_b
     """
     walk = _Walk(math.inf if max_bytes is None else max_bytes)
     try:
-        return walk.encode(value, max_depth)
+        encoded = walk.encode(value, max_depth)
+        if walk.room < 0:
+            raise _OutOfRoom
     except _Refused as refused:
         raise _explained(refused, path, max_depth) from None
     except _OutOfRoom:
         raise StateBoundExceeded(path, "bytes", max_bytes or 0) from None
+    return encoded
 
 
 def decode(encoded: Any) -> Any:

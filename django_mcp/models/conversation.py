@@ -95,8 +95,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         if surplus <= 0:
             return
         surplus -= mine.due(now)._end(ConversationState.EXPIRED, now)
-        empty = Q(generation=0, last_used_at__lte=now - TOUCH_INTERVAL)
-        for candidates in (empty, Q(last_used_at__lte=now - IN_USE)):
+        idle = Q(last_used_at__lte=now - IN_USE)
+        for candidates in (idle & Q(generation=0), idle):
             if surplus <= 0:
                 return
             left = mine.active().filter(candidates)

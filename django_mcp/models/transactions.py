@@ -8,7 +8,8 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
@@ -80,6 +81,25 @@ class outages:  # noqa: N801 - reads as a word in a with statement
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, (DatabaseError, InterfaceError)):
             _raise_outage(error, self.using)
+
+
+@contextmanager
+def transaction_of(using: str) -> Iterator[None]:
+    """Run somebody else's code in a transaction. Its beginning and its end are translated, what happens inside is not.
+
+    Raises StoreUnavailable when the transaction cannot be begun or ended.
+    """
+    block = transaction.atomic(using=using)
+    with outages(using):
+        block.__enter__()
+    try:
+        yield
+    except BaseException as error:
+        with outages(using):
+            block.__exit__(type(error), error, error.__traceback__)
+        raise
+    with outages(using):
+        block.__exit__(None, None, None)
 
 
 def transactional(method: Callable[Concatenate[W, P], T]) -> Callable[Concatenate[W, P], T]:

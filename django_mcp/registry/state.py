@@ -101,11 +101,8 @@ class State(MutableMapping[str, Any]):
         item.assign(normal)
 
     def __delitem__(self, key: str) -> None:
-        item = self._known(key)
-        if item.value is ABSENT:
+        if not self._remove(key):
             raise KeyError(key)
-        self._added -= 1
-        item.assign(ABSENT)
 
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
@@ -122,6 +119,22 @@ class State(MutableMapping[str, Any]):
         self._open()
         return self._length()
 
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """Return the value of `key`, which is `default` from now on if there is none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def clear(self) -> None:
+        for key in self._keys():
+            self._remove(key)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove a key and return it with its value, or raise KeyError."""
+        for key in reversed(self._keys()):
+            return key, self.pop(key)
+        raise KeyError("the state is empty")
+
     @overload  # type: ignore[override]
     def update(self, key: str, change: Callable[[Any], Any], /, default: Any = None) -> Any: ...
     @overload
@@ -130,7 +143,8 @@ class State(MutableMapping[str, Any]):
         """Set `key` to `change(present value)`, and return that; or take over another mapping, as a dict does.
 
         Where another call changes the key meanwhile, `change` runs again on the newer value, so no update is lost:
-        it must follow from its argument alone and have no effects. It is given a copy.
+        it must follow from its argument alone and have no effects, and what is returned here may not be the last word.
+        It is given a copy.
 
         Args:
             default: what `change` is given when there is no such key.
@@ -163,7 +177,7 @@ class State(MutableMapping[str, Any]):
     async def akeys(self) -> list[str]:
         """Return all keys, sorted, of a state of any size."""
         self.is_touched = True
-        return await self._source.run(self._keys_here)
+        return self._with_changes(await self._source.run(self._keys_as_read))
 
     # For whoever serves the call
 
@@ -225,6 +239,15 @@ class State(MutableMapping[str, Any]):
         item.settle(value, self._source.bounds.pack(key, value, {}), update)
         return value
 
+    def _remove(self, key: str) -> bool:
+        """Remove a key, unread; say whether it was there."""
+        item = self._known(key)
+        if item.value is ABSENT:
+            return False
+        self._added -= 1
+        item.assign(ABSENT)
+        return True
+
     def _make_room(self, item: _Item) -> None:
         """Count a key that is about to be added."""
         if item.value is not ABSENT:
@@ -277,11 +300,25 @@ class State(MutableMapping[str, Any]):
         return self._reader
 
     async def _load(self, key: str) -> None:
-        """Read everything that plain access to `key` needs."""
+        """Read everything that plain access to `key` needs; what is assigned meanwhile stays as it is."""
         self.is_touched = True
         item = self._items.get(key)
-        if item is None or item.value is _UNREAD:
-            await self._source.run(self._item, key)
+        if item is not None and item.value is not _UNREAD:
+            return
+        entry, value = await self._source.run(self._as_read, check_key(key))
+        item = self._items.get(key)
+        if item is None:
+            item = self._items[key] = _Item(entry, _UNREAD, left=entry)
+        if item.value is _UNREAD:
+            item.value = value
+
+    def _as_read(self, key: str) -> tuple[Entry | None, Any]:
+        reader = self._open()
+        entry = reader.entry(key)
+        return entry, ABSENT if entry is None else from_bytes(reader.body(entry))
+
+    def _keys_as_read(self) -> list[str]:
+        return self._open().keys()
 
     def _length(self) -> int:
         return self._added + (len(self._reader) if self._reader is not None else 0)
@@ -290,10 +327,10 @@ class State(MutableMapping[str, Any]):
         reader = self._open()
         if _is_on_loop() and reader.wanted():
             raise StateUnavailable("the keys of a large state are read by `await state.akeys()` in an async handler")
-        return self._keys_here()
+        return self._with_changes(reader.keys())
 
-    def _keys_here(self) -> list[str]:
-        keys = set(self._open().keys())
+    def _with_changes(self, read: Iterable[str]) -> list[str]:
+        keys = set(read)
         for key, item in self._items.items():
             if item.value is ABSENT:
                 keys.discard(key)

@@ -202,6 +202,11 @@ class Call:
         return self._session.key if self._session is not None else None
 
     @property
+    def is_over(self) -> bool:
+        """Whether it was cancelled, and nothing demands that it goes on."""
+        return self.cancelled and not self.uninterruptible
+
+    @property
     def has_state(self) -> bool:
         """Whether anybody asked for the state of this call yet."""
         return self._state is not None
@@ -339,6 +344,9 @@ class Call:
         if self._lease is not None:
             self._lease.close()
         self.context = self.task = None
+        if not self.cancelled:
+            # Of a cancelled call a sync body may still be running, with its state.
+            self._state = self.record = None
 
     @property
     def _progress_token(self) -> ProgressToken | None:

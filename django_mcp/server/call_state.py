@@ -7,20 +7,21 @@ nothing is kept, and a conversation that it began is ended again.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from django.db import transaction
+from django.db import connections
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core.draft import Draft
 from django_mcp.core.manifest import ManifestReader
 from django_mcp.core.token import TokenClaims
-from django_mcp.core.value import StateBoundExceeded
+from django_mcp.core.value import StateValueError
 from django_mcp.exceptions import (
+    CommitUnknown,
     ConversationNotFound,
     HandleRefused,
     StateConflict,
@@ -30,6 +31,7 @@ from django_mcp.exceptions import (
     TokenRefused,
     ToolError,
 )
+from django_mcp.models.transactions import transact
 from django_mcp.registry.past_call import PastCall
 from django_mcp.registry.state import State, UserState
 from django_mcp.server.carriers import HEADER, Issued, read_carried
@@ -113,6 +115,8 @@ class CallState:
         self._user = Ground(self, self._find_user, UserState)
         self._redeemed: list[tuple[TokenClaims, str]] = []
         self._begun: ConversationRecord | None = None
+        self._is_committed = False
+        self._only_finds = False
         self._began_at = time.perf_counter()
 
     @property
@@ -128,11 +132,6 @@ class CallState:
     @property
     def user(self) -> State:
         return self._user.state
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a conversation was begun for this call."""
-        return self._begun is not None
 
     async def run(self, function: Callable[..., T], /, *args: Any) -> T:
         return await self._call.lease.run(function, *args)
@@ -202,32 +201,12 @@ class CallState:
         return head
 
     def _found(self) -> Head:
-        """Return the head that the request leads to; of one that is just beginning, that of generation 0."""
+        """Return the head that the request leads to. Raises StateUnavailable if it names no conversation."""
+        self._only_finds = not self._call.keeping.is_stateful
         self._conversation.read()
         if self._conversation.base is None:
             raise StateUnavailable(_NO_CARRIER)
         return self._conversation.base.head
-
-    def discard(self, outcome: Outcome) -> None:
-        """Keep nothing but a note of the call, and end the conversation that was begun for it."""
-        self._call.issued = None
-        begun, self._begun = self._begun, None
-        base = self._conversation.base
-        try:
-            if begun is not None:
-                self.store.expire(begun)
-            elif base is not None and outcome != "input_required":
-                self._note(base.head.conversation, outcome)
-        except StoreUnavailable:
-            logger.warning("the end of a call was not noted: the store is unavailable")
-
-    def _note(self, conversation: ConversationRecord, outcome: Outcome) -> None:
-        if self._call.keeping.is_noted and mcp_settings.CALL_NOTES:
-            self.store.note(conversation, self._call_note(outcome))
-
-    def _call_note(self, outcome: Outcome = "succeeded") -> CallNote:
-        milliseconds = round((time.perf_counter() - self._began_at) * 1000)
-        return CallNote(name=self._call.keeping.name, outcome=outcome, milliseconds=milliseconds)
 
     def keep(self) -> None:
         """Commit what the handler changed, and issue what the result carries.
@@ -236,48 +215,91 @@ class CallState:
             StateNotSaved: the handler ran, and nothing of its state was kept.
             StoreUnavailable: the same, where running it again does no harm.
         """
-        grounds = [ground for ground in (self._conversation, self._user) if ground.state.is_touched]
-        if not self._conversation.state.is_touched:
-            self.discard("succeeded")
-        if not grounds:
-            return
-        note = self._call_note()
         is_atomic = self._call.keeping.is_atomic
-        together = len(grounds) > 1 and self.store.supports_transactions
         began = time.perf_counter()
-        drafts = [(ground, ground.state.draft()) for ground in grounds]
         try:
-            with transaction.atomic(using=self.store.write_alias) if together else nullcontext():
-                for ground, draft in drafts:
-                    if draft:
-                        self._commit(ground, draft, note)
-                    elif ground is self._conversation and ground.base is not None:
-                        self._note(ground.base.head.conversation, "succeeded")
+            self._commit_all()
         except (ConversationNotFound, TokenRefused):
             raise StateNotSaved("the conversation has ended meanwhile.", is_rolled_back=is_atomic) from None
         except StateConflict as conflict:
             raise StateConflict(conflict.keys, is_rolled_back=is_atomic) from None
-        except StateBoundExceeded as error:
+        except StateValueError as error:
             raise StateNotSaved(f"{error}.", is_rolled_back=is_atomic) from None
         except StateNotSaved as error:
-            raise StateNotSaved(error.problem, is_rolled_back=is_atomic) from None
+            raise StateNotSaved(error.problem, is_rolled_back=is_atomic) from error.__cause__
         except StoreUnavailable as error:
             if is_atomic or self._call.keeping.is_repeatable:
                 raise
-            raise StateNotSaved("the store is unavailable.") from error
+            is_unknown = isinstance(error, CommitUnknown)
+            raise StateNotSaved("the store is unavailable.", is_unknown=is_unknown) from error
         base = self._conversation.base
         if base is not None and self._conversation.state.is_touched:
             in_meta = self.carried.declares or bool(self.carried.tokens)
             self._issue_for(base.head, in_meta=in_meta, commit_seconds=time.perf_counter() - began)
-        tidy(self.store)
 
-    def _commit(self, ground: Ground, draft: Draft, note: CallNote) -> None:
-        if ground.base is None:
-            ground.base = empty_base(self.store.begin(**self.scope.owner, kind="user"))
-        before = ground.base.head
-        head = commit(self.store, ground.base, draft, bounds=ground.bounds, call=note, check=self._check)
-        ground.base = Base(head=head, reader=ground.base.reader)
-        self._watch("manifest", len(before.manifest), len(head.manifest), head)
+    def close(self, outcome: Outcome) -> None:
+        """End it, when the transaction of the call is over: note what left no generation, end what was begun in vain.
+
+        Nothing here is worth failing a call for.
+        """
+        is_kept = outcome == "succeeded" and self._conversation.state.is_touched
+        if outcome != "succeeded":
+            self._call.issued = None
+        begun, base = self._begun, self._conversation.base
+        self._begun = None
+        try:
+            if self._is_broken:
+                return
+            if begun is not None and not is_kept:
+                self.store.expire(begun)
+            elif base is not None and not (is_kept and self._is_committed) and outcome != "input_required":
+                self._note(base.head.conversation, outcome)
+            tidy(self.store)
+        except StoreUnavailable as error:
+            logger.warning("the end of a call was not noted: %s", error)
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the handler left a transaction behind in which nothing can be done any more."""
+        store = self.store
+        return store.supports_transactions and connections[store.write_alias].needs_rollback
+
+    def _note(self, conversation: ConversationRecord, outcome: Outcome) -> None:
+        if self._call.keeping.is_noted and mcp_settings.CALL_NOTES:
+            self.store.note(conversation, self._call_note(outcome))
+
+    def _call_note(self, outcome: Outcome = "succeeded") -> CallNote:
+        return CallNote(
+            name=self._call.keeping.name,
+            outcome=outcome,
+            call=secrets.token_hex(8),
+            milliseconds=round((time.perf_counter() - self._began_at) * 1000),
+        )
+
+    def _commit_all(self) -> None:
+        touched = [ground for ground in (self._conversation, self._user) if ground.state.is_touched]
+        drafts = [(ground, draft) for ground in touched if (draft := ground.state.draft())]
+        if not drafts:
+            return
+        note = self._call_note()
+
+        def work() -> list[tuple[Ground, Base, Head]]:
+            return [(ground, *self._commit(ground, draft, note)) for ground, draft in drafts]
+
+        store = self.store
+        together = len(drafts) > 1 and store.supports_transactions
+        committed = transact(work, using=store.write_alias) if together else work()
+        for ground, base, head in committed:
+            ground.base = Base(head=head, reader=base.reader)
+            self._watch("manifest", len(base.head.manifest), len(head.manifest), head)
+            if ground is self._conversation:
+                self._is_committed = head.generation != base.head.generation
+
+    def _commit(self, ground: Ground, draft: Draft, note: CallNote) -> tuple[Base, Head]:
+        base = ground.base
+        if base is None:
+            base = empty_base(self.store.begin(**self.scope.owner, kind="user"))
+        return base, commit(self.store, base, draft, bounds=ground.bounds, call=note, check=self._check)
 
     def _check(self, record: ConversationRecord) -> None:
         for claims, token in self._redeemed:
@@ -342,7 +364,11 @@ class CallState:
         if found:
             return found[0]
         if carried.session is not None and mcp_settings.SESSION_CONVERSATIONS:
-            head = store.begin(**scope.owner, address=scope.address, name=f"session:{carried.session}")
+            name = f"session:{carried.session}"
+            if self._only_finds:
+                head = store.find_named(name, **scope.owner)
+            else:
+                head = store.begin(**scope.owner, address=scope.address, name=name)
             return replace(head, conversation=replace(head.conversation, handle=None))
         if not self._call.keeping.is_stateful:
             raise StateUnavailable(_NO_CARRIER)

@@ -7,7 +7,7 @@ session. What a client brought or declared decides what it is given back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -17,6 +17,19 @@ EXTENSION: Final = "org.django-mcp/resumption"
 META_KEY: Final = "org.django-mcp/resumptionToken"
 HEADER: Final = "mcp-resumption-token"
 HANDLE: Final = "handle"
+
+_CLOSING: Final = {
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "maxProperties",
+    "propertyNames",
+    "dependentSchemas",
+    "$ref",
+}
+"""Keywords of a schema that may not allow one property more."""
 
 HANDLE_TEXT: Final = 'To go on in this conversation, call with handle="{handle}".'
 HANDLE_PROPERTY: Final[Mapping[str, Any]] = {
@@ -30,9 +43,9 @@ HANDLE_PROPERTY: Final[Mapping[str, Any]] = {
 class Carried:
     """What names the conversation of a request."""
 
-    meta_token: str | None = None
-    header_token: str | None = None
-    handle: str | None = None
+    meta_token: str | None = field(default=None, repr=False)
+    header_token: str | None = field(default=None, repr=False)
+    handle: str | None = field(default=None, repr=False)
     session: str | None = None
     declares: bool = False
 
@@ -51,8 +64,8 @@ class Issued:
         in_structure: whether the tool's output schema has the property `handle`.
     """
 
-    token: str
-    handle: str | None = None
+    token: str = field(repr=False)
+    handle: str | None = field(default=None, repr=False)
     in_meta: bool = False
     in_structure: bool = False
 
@@ -98,7 +111,9 @@ def with_handle_argument(schema: Mapping[str, Any]) -> dict[str, Any]:
 def with_handle_result(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the output schema of a stateful tool with the property of the handle; None where it cannot have it."""
     properties = schema.get("properties") if schema is not None else None
-    if schema is None or schema.get("type") != "object" or not isinstance(properties, Mapping) or HANDLE in properties:
+    if schema is None or schema.get("type") != "object" or not isinstance(properties, Mapping):
+        return None
+    if HANDLE in properties or schema.keys() & _CLOSING:
         return None
     description = "Names this conversation; pass it to the next call to go on."
     return {**schema, "properties": {**properties, HANDLE: {**HANDLE_PROPERTY, "description": description}}}

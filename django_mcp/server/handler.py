@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, aclosing, closing, suppress
-from typing import Any, NoReturn, TypeVar, cast
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing
+from typing import Any, Final, NoReturn, TypeVar, cast
 
-from django.db import transaction
 from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver.exceptions import InvalidSignature
 from mcp.server.mcpserver.resolve import build_resolver_plans, find_resolved_parameters, resolve_arguments
@@ -20,7 +19,8 @@ from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_meta
 from mcp_types import InputRequiredResult
 from pydantic import PydanticUserError
 
-from django_mcp.exceptions import CallCancelled, Overloaded, StateConflict
+from django_mcp.exceptions import CallCancelled, StateConflict
+from django_mcp.models.transactions import transaction_of
 from django_mcp.registry.context import Context
 from django_mcp.registry.definition import Definition, ToolDefinition
 from django_mcp.registry.state import State, UserState
@@ -108,31 +108,36 @@ class Handler:
             _contain(error)
 
     def _run_sync(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
-        if self.keeping.is_prepared:
-            call.call_state.enter()
         try:
+            if self.keeping.is_prepared:
+                call.call_state.enter()
+            if call.is_over:
+                raise CallCancelled
             if self.keeping.is_atomic:
-                return self._run_atomic(call, arguments, finish)
-            result = self._run_surrounded(call, arguments, finish)
-            if call.has_state:
-                _keep(call, result)
+                result, outcome = self._run_atomic(call, arguments, finish)
+            else:
+                result = self._run_surrounded(call, arguments, finish)
+                outcome = _keep(call, result)
         except BaseException as error:
             if call.has_state:
-                call.call_state.discard(_outcome_of(error))
+                call.call_state.close(_outcome_of(error))
             raise
+        if call.has_state:
+            call.call_state.close(outcome)
         return result
 
-    def _run_atomic(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+    def _run_atomic(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> tuple[T, Outcome]:
         try:
-            with transaction.atomic(using=call.call_state.store.write_alias):
+            with transaction_of(call.call_state.store.write_alias):
                 result = self._run_surrounded(call, arguments, finish)
-                if not _keep(call, result):
-                    raise _RolledBack(result)
+                outcome = _keep(call, result)
+                if outcome != "succeeded":
+                    raise _RolledBack(result, outcome)
                 if call.record is not None:
                     call.record(result)
-                return result
+                return result, outcome
         except _RolledBack as back:
-            return cast("T", back.result)
+            return cast("T", back.result), back.outcome
 
     def _run_surrounded(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         if not self.signature.given and not has_surroundings(call):
@@ -141,6 +146,7 @@ class Handler:
             stack.enter_context(surroundings(call, self.definition.name))
             given = self.signature.values(call, stack)
             return self._finish(call, self._body(call, {**arguments, **given}), finish)
+        raise RuntimeError(_SWALLOWED)
 
     def _body(self, call: Call, arguments: dict[str, Any]) -> Any:
         call.body_began = True
@@ -159,27 +165,33 @@ class Handler:
 
     async def _run_async(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         call.lease.adopt()
-        if self.keeping.is_prepared:
-            await call.lease.run(call.call_state.enter)
         try:
-            if not self.signature.given and not has_surroundings(call):
-                result = await self._run_on_loop(call, arguments, finish)
-            else:
-                async with AsyncExitStack() as stack:
-                    await stack.enter_async_context(asurroundings(call, self.definition.name))
-                    given = self.signature.values(call, stack)
-                    result = await self._run_on_loop(call, {**arguments, **given}, finish)
+            if self.keeping.is_prepared:
+                await call.lease.run(call.call_state.enter)
+                # The body may take its time, and needs no thread for it.
+                call.lease.release()
+            result = await self._run_asurrounded(call, arguments, finish)
             if call.has_state:
-                await call.lease.run(_keep, call, result)
+                await call.lease.run(_keep_and_close, call, result)
         except BaseException as error:
             if call.has_state:
-                with suppress(Overloaded):
-                    await call.lease.run(call.call_state.discard, _outcome_of(error))
+                call.lease.insist()
+                await call.lease.run(call.call_state.close, _outcome_of(error))
             raise
         return result
 
+    async def _run_asurrounded(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        if not self.signature.given and not has_surroundings(call):
+            return await self._run_on_loop(call, arguments, finish)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(asurroundings(call, self.definition.name))
+            given = self.signature.values(call, stack)
+            return await self._run_on_loop(call, {**arguments, **given}, finish)
+        raise RuntimeError(_SWALLOWED)
+
     async def _run_on_loop(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         call.body_began = True
+        call.lease.insist()
         if self.shape.is_generator:
             value, count = None, 0
             async with aclosing(self.function(**arguments)) as values:
@@ -220,28 +232,33 @@ class Handler:
         return metadata, dict(questions), plans, schema
 
 
+_SWALLOWED: Final = "a context manager around the handler swallowed its failure"
+
+
 class _RolledBack(Exception):
     """The call came to a result that keeps nothing."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Any, outcome: Outcome) -> None:
         super().__init__("rolled back")
         self.result = result
+        self.outcome = outcome
 
 
-def _keep(call: Call, result: Any) -> bool:
-    """Keep what the call changed in its states; say whether its result is one that anything is kept of."""
-    outcome: Outcome | None = None
-    if call.cancelled and not call.uninterruptible:
-        outcome = "cancelled"
-    elif isinstance(result, InputRequiredResult):
-        outcome = "input_required"
-    elif getattr(result, "is_error", False):
-        outcome = "failed"
-    if outcome is not None:
-        call.call_state.discard(outcome)
-        return False
-    call.call_state.keep()
-    return True
+def _keep(call: Call, result: Any) -> Outcome:
+    """Keep what the call changed in its states, if its result is one that anything is kept of."""
+    if isinstance(result, InputRequiredResult):
+        return "input_required"
+    if getattr(result, "is_error", False):
+        return "failed"
+    if call.is_over:
+        return "cancelled"
+    if call.has_state:
+        call.call_state.keep()
+    return "succeeded"
+
+
+def _keep_and_close(call: Call, result: Any) -> None:
+    call.call_state.close(_keep(call, result))
 
 
 def _outcome_of(error: BaseException) -> Outcome:

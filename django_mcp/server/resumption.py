@@ -14,7 +14,7 @@ from mcp_types import INVALID_PARAMS, RequestParams, Result
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ConfigDict, Field
 
-from django_mcp.exceptions import ConversationNotFound, HandleRefused, StateUnavailable, ToolError
+from django_mcp.exceptions import ConversationNotFound, StateUnavailable, ToolError
 from django_mcp.server.call import Call
 from django_mcp.server.call_state import CallState
 from django_mcp.server.carriers import EXTENSION
@@ -89,9 +89,9 @@ async def _answer(call: Call, handle: str | None, work: Any) -> Result:
         answer = await call.lease.run(work, call.call_state)
     except LookupError as error:
         raise MCPError(INVALID_PARAMS, str(error.args[0])) from error
-    except (HandleRefused, ConversationNotFound, ToolError) as error:
+    except ToolError as error:
         raise MCPError(INVALID_PARAMS, str(error)) from error
-    except StateUnavailable:
+    except (ConversationNotFound, StateUnavailable):
         raise MCPError(INVALID_PARAMS, _NO_CARRIER) from None
     complete = {"resultType": "complete"} if call.protocol_version in MODERN_PROTOCOL_VERSIONS else {}
     return _Answer(**complete, **answer)

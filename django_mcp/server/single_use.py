@@ -49,7 +49,7 @@ class SingleUse:
         self._scope = scope_digest(call.caller.tenant, call.caller.principal)
         self._key = "requestState:" + hashlib.sha256(call.sealed_state.encode()).hexdigest()
         self._store: LogStore = store(call.server.store_alias)
-        self._is_recorded = False
+        self._recorded: dict[str, Any] | None = None
 
     async def once(self, run: Callable[[Record], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         """Return the outcome of `run`, run here or recorded before. It may record its outcome itself.
@@ -100,7 +100,8 @@ class SingleUse:
                     await self._record(self._store.release, fence)
                 raise
             if self._call.body_began:
-                if not self._is_recorded:
+                # What was recorded in a transaction that came to nothing is not recorded.
+                if self._recorded is None or self._recorded != outcome.get("result"):
                     await self._record(self._store.settle, fence, _sealed(outcome))
             else:
                 await self._record(self._store.release, fence)
@@ -111,7 +112,7 @@ class SingleUse:
     def _record_here(self, fence: int, result: dict[str, Any]) -> None:
         if not self._store.settle(self._server, self._scope, self._key, fence, _sealed({"result": result})):
             raise StateNotSaved("its time was over.", is_rolled_back=True)
-        self._is_recorded = True
+        self._recorded = result
 
     async def _record(self, operation: Callable[..., bool], fence: int, *outcome: Any) -> None:
         """Record how the claim ended, trying for the time of a lease while every thread or the store is busy."""

@@ -48,6 +48,10 @@ class Lease(Protocol):
         """Send this task's thread-sensitive code (`sync_to_async`, the async ORM) to the thread."""
         ...
 
+    def insist(self) -> None:
+        """Wait for a thread from now on however many others do: what has begun is brought to its end."""
+        ...
+
     def release(self) -> None:
         """Give the thread back once what runs on it has ended. A later `run` borrows one again."""
         ...
@@ -77,6 +81,9 @@ class AmbientThread:
         return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
 
     def adopt(self) -> None:
+        pass
+
+    def insist(self) -> None:
         pass
 
     def release(self) -> None:
@@ -125,7 +132,7 @@ class HandlerThreads:
             worker.start()
             self._started += 1
             lease.begin(worker)
-        elif len(self._waiting) < self.queue:
+        elif len(self._waiting) < self.queue or lease.insists:
             self._waiting.append(lease)
         else:
             raise Overloaded(1, message="Every handler thread is busy and the queue is full")
@@ -171,6 +178,7 @@ class _PooledLease(Executor):
         self._pending: list[tuple[Job, Drop]] = []
         self._queued = False
         self._closed = False
+        self.insists = False
 
     def begin(self, worker: _Worker) -> bool:
         """Start work on `worker`, unless the work was given up meanwhile. Called under the pool's lock."""
@@ -225,6 +233,9 @@ class _PooledLease(Executor):
         future = lease.submit(function)
         future.add_done_callback(lambda _: lease.release())
         return future
+
+    def insist(self) -> None:
+        self.insists = True
 
     def adopt(self) -> None:
         context = ThreadSensitiveContext()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Final
 
 import jsonschema
@@ -32,6 +33,8 @@ from mcp_types import (
 from mcp_types import (
     Tool as WireTool,
 )
+from mcp_types.methods import serialize_server_result
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import TypeAdapter, ValidationError
 
 from django_mcp.core.value import StateBoundExceeded
@@ -45,6 +48,7 @@ from django_mcp.server.headers import invalid, mismatch
 from django_mcp.server.schema import UnusableSchema, read_schema
 from django_mcp.server.shape import Rows
 from django_mcp.server.single_use import Record, SingleUse
+from django_mcp.server.wire import encode_result
 
 logger = logging.getLogger("django_mcp.tools")
 
@@ -140,7 +144,7 @@ class CompiledTool:
                 return answers
             arguments |= answers
             if self.definition.repeatable or call.sealed_state is None:
-                return await self.handler.run(call, arguments, self._result)
+                return await self.handler.run(call, arguments, partial(self._final, call))
             recorded = await SingleUse(call).once(lambda record: self._run_to_the_end(call, arguments, record))
             if (issued := recorded.pop(_ISSUED, None)) is not None:
                 call.issued = Issued(**issued)
@@ -157,7 +161,7 @@ class CompiledTool:
         if self.definition.atomic:
             call.record = lambda result: record(_outcome(call, result))
         try:
-            result = await self.handler.run(call, arguments, self._result)
+            result = await self.handler.run(call, arguments, partial(self._final, call))
         except MCPError:
             raise
         except Exception as error:
@@ -179,6 +183,24 @@ class CompiledTool:
             return self.handler.validate(arguments)
         except ValidationError as error:
             raise ToolError(f"Invalid arguments: {_problems(error)}") from error
+
+    def _final(self, call: Call, value: Any, rows: Rows) -> CallToolResult | InputRequiredResult:
+        """Return the result, which can be sent if anything is to be kept of the call: afterwards it is too late."""
+        result = self._result(value, rows)
+        if not isinstance(result, CallToolResult):
+            return result
+        structured = result.structured_content
+        if structured is not None and not isinstance(structured, dict) and self._is_handshake(call):
+            # Before 2026-07-28 structured content is an object.
+            result.structured_content = None
+        if call.has_state or self.definition.atomic:
+            dumped = result.model_dump(mode="json", by_alias=True, exclude_none=True)
+            encode_result(0, serialize_server_result("tools/call", call.protocol_version, dumped))
+        return result
+
+    @staticmethod
+    def _is_handshake(call: Call) -> bool:
+        return call.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
 
     def _result(self, value: Any, rows: Rows) -> CallToolResult | InputRequiredResult:
         try:

@@ -16,12 +16,19 @@ from typing import Any, Final
 
 from django.db import connections
 
-from django_mcp.core.draft import ABSENT, Bounds, Draft
+from django_mcp.core.draft import ABSENT, Bounds, Draft, place
 from django_mcp.core.entry import Change, Entry, Inline
 from django_mcp.core.manifest import ManifestReader, Packed, edit
 from django_mcp.core.merge import Conflict, merge
 from django_mcp.core.value import from_bytes
-from django_mcp.exceptions import HeadMoved, StateConflict, StateNotSaved
+from django_mcp.exceptions import (
+    CommitUnknown,
+    HeadMoved,
+    StateConflict,
+    StateNotSaved,
+    StoreUnavailable,
+    ToolError,
+)
 from django_mcp.sessions.stores.state import CallNote, ConversationRecord, Head, StateStore
 
 COMMIT_SECONDS: Final = 30.0
@@ -73,7 +80,7 @@ def commit(
         StateNotSaved: others kept coming first.
         StateBoundExceeded: the whole state would be over a bound.
         ConversationNotFound: it has ended meanwhile.
-        StoreUnavailable: nothing was kept.
+        StoreUnavailable: nothing was kept, or (CommitUnknown) nobody knows.
     """
     give_up_at = time.monotonic() + COMMIT_SECONDS
     target = base
@@ -95,7 +102,7 @@ def commit(
 @contextmanager
 def _lane(store: StateStore, conversation: str) -> Iterator[None]:
     """Wait for this process's turn. Whoever is in a transaction has locks already, and waits for no other."""
-    if store.supports_transactions and connections[store.write_alias].in_atomic_block:
+    if _is_in_transaction(store):
         yield
         return
     lane = _LANES[hash(conversation) % len(_LANES)]
@@ -116,22 +123,54 @@ def _attempt(store: StateStore, base: Base, head: Base, draft: Draft, bounds: Bo
             raise StateConflict(merged.keys)
         changes = merged.changes
         for key in merged.reapply:
-            value = draft.updates[key](_value(head.reader.entry(key), head.reader))
-            changes[key] = bounds.pack(key, value, bodies)
+            changes[key] = bounds.pack(key, _updated(key, draft, head.reader), bodies)
     changes = {key: change for key, change in changes.items() if _differs(head.reader.entry(key), change)}
     if not changes:
         return head.head
     packed: Packed = edit(head.reader, changes)
     bounds.check(size=packed.size, keys=packed.keys)
     needed = {change.digest for change in changes.values() if not isinstance(change, Inline | Change)}
-    return store.commit(
-        head.head.conversation,
-        base_generation=head.head.generation,
-        manifest=packed.root,
-        snapshot=packed.address,
-        blobs=packed.blobs | {digest: bodies[digest] for digest in needed},
-        call=call,
-    )
+    conversation, number = head.head.conversation, head.head.generation
+    try:
+        return store.commit(
+            conversation,
+            base_generation=number,
+            manifest=packed.root,
+            snapshot=packed.address,
+            blobs=packed.blobs | {digest: bodies[digest] for digest in needed},
+            call=call,
+        )
+    except StoreUnavailable as error:
+        if call is None or not call.call or _is_in_transaction(store):
+            raise
+        if not _went_through(store, conversation, number + 1, call.call, error):
+            raise
+    return Head(conversation=conversation, generation=number + 1, snapshot=packed.address, manifest=packed.root)
+
+
+def _went_through(
+    store: StateStore, conversation: ConversationRecord, generation: int, call: str, error: StoreUnavailable
+) -> bool:
+    """Say whether a commit whose answer was lost is there. Raises CommitUnknown if that cannot be asked either."""
+    try:
+        kept = store.history(conversation)
+    except StoreUnavailable:
+        raise CommitUnknown from error
+    return any(past.number == generation and past.call is not None and past.call.call == call for past in kept)
+
+
+def _updated(key: str, draft: Draft, reader: ManifestReader) -> Any:
+    """Return what the call's updates make of the present value of a key."""
+    value = _value(reader.entry(key), reader)
+    try:
+        return draft.updates[key](value)
+    except Exception as error:
+        problem = str(error) if isinstance(error, ToolError) else "its update failed on what another call made of it."
+        raise StateNotSaved(f"{place(key)}: {problem}") from error
+
+
+def _is_in_transaction(store: StateStore) -> bool:
+    return store.supports_transactions and connections[store.write_alias].in_atomic_block
 
 
 def _differs(present: Entry | None, change: Entry | Change) -> bool:

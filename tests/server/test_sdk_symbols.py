@@ -186,6 +186,9 @@ SYMBOLS = {
         "UNSUPPORTED_PROTOCOL_VERSION",
         "UnsubscribeRequestParams",
     ],
+    "mcp_types.methods": [
+        "serialize_server_result",
+    ],
     "mcp_types.version": [
         "HANDSHAKE_PROTOCOL_VERSIONS",
         "LATEST_HANDSHAKE_VERSION",

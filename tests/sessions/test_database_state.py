@@ -264,11 +264,12 @@ def test_over_the_cap_what_never_kept_anything_goes_first_then_what_is_idle(sett
     settings.DJANGO_MCP = {"MAX_CONVERSATIONS_PER_PRINCIPAL": 4}
     store = make()
     busy, idle, idler, empty = (begin(store) for _ in range(4))
-    for record in (busy, idle, idler):
+    for record in (idle, idler):
         commit(store, record, 0, a=1)
+    backdate(busy, seconds=61)
     backdate(idle, seconds=IN_USE.total_seconds() + 1)
     backdate(idler, seconds=IN_USE.total_seconds() + 60)
-    backdate(empty, seconds=61)
+    backdate(empty, seconds=IN_USE.total_seconds() + 1)
     for gone in (empty, idler, idle):
         newest = begin(store)
         commit(store, newest, 0, a=1)

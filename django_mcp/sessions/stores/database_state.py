@@ -196,7 +196,8 @@ class DatabaseStateStore(StateStore):
         user: "AnyUser",
         handle: str | None = None,
     ) -> Head:
-        row = self._rows().with_snapshot().filter(where, state=ConversationState.ACTIVE).first()
+        mine = Q(server=server, tenant=tenant, principal=principal.key, state=ConversationState.ACTIVE)
+        row = self._rows().with_snapshot().filter(where, mine).first()
         if row is None or not row.is_callers(server, tenant, principal, user):
             raise ConversationNotFound
         now = timezone.now()
@@ -333,16 +334,16 @@ class DatabaseStateStore(StateStore):
             return
         notes = PastCall.objects.using(self.write_alias).filter(conversation_id=conversation.id)
 
-        def write() -> int:
+        def write() -> PastCall:
             return notes.create(
                 conversation_id=conversation.id,
                 name=call.name[:NAME_LENGTH],
                 outcome=call.outcome,
                 milliseconds=call.milliseconds,
-            ).pk
+            )
 
-        newest = transact(write, using=self.write_alias)
-        if newest % TRIM_EVERY == 0:
+        transact(write, using=self.write_alias)
+        if secrets.randbelow(TRIM_EVERY) == 0:
             with outages(self.write_alias):
                 over = list(notes.order_by("-pk").values_list("pk", flat=True)[kept : kept + 1])
             if over:

@@ -10,7 +10,7 @@ is down, and never answers an outage with "there is none". Every backend passes
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -58,7 +58,7 @@ class ConversationRecord:
     server: str
     tenant: str
     principal: str
-    handle: str | None
+    handle: str | None = field(repr=False)
     """Known where it was just made or just used; the store keeps its hash only."""
     created_at: datetime
     revoked_up_to: int
@@ -76,7 +76,7 @@ class Head:
     conversation: ConversationRecord
     generation: int
     snapshot: str
-    manifest: bytes
+    manifest: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
