@@ -19,11 +19,12 @@ from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
-from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import ANONYMOUS, Principal
 from django_mcp.exceptions import AuthenticationFailed, ConfigurationError
 from django_mcp.models import MCPAccessToken
 from django_mcp.models.transactions import outages
+from django_mcp.setting import SETTING
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

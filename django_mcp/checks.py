@@ -22,13 +22,14 @@ from django.db.models import Count
 from django.utils.module_loading import import_string
 
 from django_mcp.authentication import BaseAuthentication
-from django_mcp.conf import SETTING, mcp_settings, read_settings
+from django_mcp.conf import mcp_settings, read_settings
 from django_mcp.exceptions import ConfigurationError
 from django_mcp.models import Conversation, MCPSession
 from django_mcp.registry.server import servers
 from django_mcp.routing import served_routes
 from django_mcp.server.compile import compile_all, key_of
 from django_mcp.sessions.stores import stores
+from django_mcp.setting import SETTING
 
 DISTRIBUTION: Final = "django-mcp-durable"
 REQUIRED_APPS: Final = ("django.contrib.auth", "django.contrib.contenttypes")

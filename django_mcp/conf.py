@@ -1,181 +1,40 @@
 """The settings: one table, read from `settings.DJANGO_MCP` when first needed, validated once.
 
 `mcp_settings.MAX_BODY_BYTES` and its like are plain attributes after the first read. Stands on `exceptions` alone:
-it checks the shape of a value, and leaves the import of what a dotted path names to `mcp_settings.imported()`.
+the shape of a value is checked (`setting`), and what a dotted path names is imported by `mcp_settings.imported()`.
 """
 
 import difflib
-import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from django_mcp.exceptions import ConfigurationError
+from django_mcp.setting import (
+    SETTING,
+    Network,
+    Setting,
+    between,
+    choice,
+    dotted_or_none,
+    dotted_series,
+    matching,
+    networks,
+    origins,
+    seconds,
+    stores,
+    switch,
+    text,
+    whole,
+)
 
-SETTING: Final = "DJANGO_MCP"
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _NAME = re.compile(r"[A-Za-z0-9_.\-/ ]{1,100}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-]{1,50}")
-
-
-class _Refused(Exception):
-    """A value is not of its kind; the text completes "must be …"."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One row of the table: `parse` turns what the project wrote into what the code reads."""
-
-    name: str
-    default: Any
-    parse: Callable[[Any], Any]
-    help: str
-
-    def value(self, given: Any) -> Any:
-        """Return the parsed value, or raise ConfigurationError that names the key, the value and what it must be."""
-        try:
-            return self.parse(given)
-        except _Refused as refused:
-            raise ConfigurationError(f"{SETTING}[{self.name!r}] is {given!r}; it must be {refused}.") from None
-
-    @property
-    def shown_default(self) -> str:
-        return str(self.default.__doc__) if callable(self.default) else f"`{self.default!r}`"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Refused("a string")
-    return value
-
-
-def _matching(pattern: re.Pattern[str], meaning: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or pattern.fullmatch(value) is None:
-            raise _Refused(meaning)
-        return value
-
-    return parse
-
-
-def _choice(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise _Refused(" or ".join(repr(choice) for choice in choices))
-        return str(value)
-
-    return parse
-
-
-def _whole(least: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise _Refused(f"a whole number, {least} or more")
-        return value
-
-    return parse
-
-
-def _between(least: int, most: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise _Refused(f"a whole number from {least} to {most}")
-        return value
-
-    return parse
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _Refused("True or False")
-    return value
-
-
-def _seconds(least: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < float("inf"):
-            raise _Refused(f"a number of seconds, {least} or more")
-        return float(value)
-
-    return parse
-
-
-def _dotted(value: Any) -> str:
-    if not isinstance(value, str) or _DOTTED.fullmatch(value) is None:
-        raise _Refused("the dotted path of a Python object, like 'project.module.name'")
-    return value
-
-
-def _dotted_or_none(value: Any) -> str | None:
-    return None if value is None else _dotted(value)
-
-
-def _series(value: Any, meaning: str) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple | set | frozenset):
-        raise _Refused(f"a list or tuple of {meaning}")
-    return tuple(value)
-
-
-def _dotted_series(value: Any) -> tuple[str, ...]:
-    return tuple(_dotted(item) for item in _series(value, "dotted paths"))
-
-
-def _origins(value: Any) -> tuple[str, ...]:
-    return tuple(_origin(item) for item in _series(value, "origins like 'https://app.example.com', or '*'"))
-
-
-def _origin(value: Any) -> str:
-    if value == "*":
-        return "*"
-    meaning = f"a list of origins like 'https://app.example.com' (no path, no wildcard), or '*'; {value!r} is neither"
-    if not isinstance(value, str):
-        raise _Refused(meaning)
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise _Refused(meaning) from None
-    bare = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc or "*" in parts.netloc)
-    if not (parts.scheme and parts.hostname and bare) or value.endswith(("?", "#", ":")):
-        raise _Refused(meaning)
-    scheme = parts.scheme.lower()
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
-
-
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-
-def _networks(value: Any) -> tuple[Network, ...]:
-    networks = []
-    for item in _series(value, "IP networks like '10.0.0.0/8'"):
-        try:
-            networks.append(ipaddress.ip_network(item))
-        except ValueError as error:
-            raise _Refused(f"a list of IP networks like '10.0.0.0/8' ({error})") from None
-    return tuple(networks)
-
-
-def _stores(value: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(value, Mapping) or "default" not in value:
-        raise _Refused("a dictionary of stores by alias, with the alias 'default'")
-    for alias, params in value.items():
-        if not isinstance(params, Mapping) or not isinstance(params.get("BACKEND"), str):
-            raise _Refused(f"a dictionary of stores; {alias!r} lacks its 'BACKEND', a dotted path")
-        unknown = sorted(map(str, params.keys() - {"BACKEND", "OPTIONS"}))
-        if unknown or not isinstance(params.get("OPTIONS", {}), Mapping):
-            raise _Refused(f"a dictionary of stores; {alias!r} takes 'BACKEND' and 'OPTIONS' (a dictionary) alone")
-    return {str(alias): {"OPTIONS": {}, **params} for alias, params in value.items()}
 
 
 def _project() -> str:
@@ -188,191 +47,189 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         name="SERVER_NAME",
         default=_project,
-        parse=_matching(_NAME, "1 to 100 letters, digits, blanks or any of _.-/"),
+        parse=matching(_NAME, "1 to 100 letters, digits, blanks or any of _.-/"),
         help="Name of the server, and the audience of everything it seals.",
     ),
-    Setting(name="SERVER_VERSION", default="0", parse=_text, help="Version that clients are told."),
-    Setting(name="SERVER_TITLE", default="", parse=_text, help="Name for people."),
-    Setting(name="INSTRUCTIONS", default="", parse=_text, help="What a model should know about the server."),
+    Setting(name="SERVER_VERSION", default="0", parse=text, help="Version that clients are told."),
+    Setting(name="SERVER_TITLE", default="", parse=text, help="Name for people."),
+    Setting(name="INSTRUCTIONS", default="", parse=text, help="What a model should know about the server."),
     Setting(
         name="ACCESS",
         default="required",
-        parse=_choice("required", "public"),
+        parse=choice("required", "public"),
         help="`required`: no credentials, no answer. `public`: callers without credentials are anonymous.",
     ),
     Setting(
         name="AUTHENTICATION",
         default=("django_mcp.authentication.AccessTokenAuthentication",),
-        parse=_dotted_series,
+        parse=dotted_series,
         help="Authentication classes, tried in this order.",
     ),
     Setting(
         name="ALLOWED_ORIGINS",
         default=(),
-        parse=_origins,
+        parse=origins,
         help="Origins of web pages that may call, besides the server's own. `*` is every origin, never with cookies.",
     ),
     Setting(
         name="TRUSTED_PROXIES",
         default=(),
-        parse=_networks,
+        parse=networks,
         help="Networks of the proxies whose `X-Forwarded-For` is believed.",
     ),
     Setting(
         name="TENANT",
         default=None,
-        parse=_dotted_or_none,
+        parse=dotted_or_none,
         help="Callable that gives the tenant of a request, a string of at most 100 characters.",
     ),
     Setting(
         name="AROUND_CALL",
         default=(),
-        parse=_dotted_series,
+        parse=dotted_series,
         help="Context managers `(request, call_name)` that are entered around each handler, in its thread.",
     ),
-    Setting(name="HANDLER_THREADS", default=16, parse=_whole(1), help="Threads that run sync handlers, per process."),
+    Setting(name="HANDLER_THREADS", default=16, parse=whole(1), help="Threads that run sync handlers, per process."),
     Setting(
         name="HANDLER_QUEUE",
         default=256,
-        parse=_whole(0),
+        parse=whole(0),
         help="Calls that may wait for such a thread; over it the answer is 503.",
     ),
-    Setting(name="MAX_BODY_BYTES", default=4_194_304, parse=_whole(1), help="Largest request body."),
+    Setting(name="MAX_BODY_BYTES", default=4_194_304, parse=whole(1), help="Largest request body."),
     Setting(
         name="MAX_RESULT_BYTES",
         default=1_048_576,
-        parse=_whole(1),
+        parse=whole(1),
         help="A larger result becomes a link that the same caller can read.",
     ),
-    Setting(name="MAX_ROWS", default=500, parse=_whole(1), help="Rows of a queryset that a tool returns."),
-    Setting(name="PAGE_SIZE", default=100, parse=_whole(1), help="Entries on one page of a list."),
-    Setting(name="MAX_JSON_DEPTH", default=64, parse=_whole(1), help="Nesting of a request body."),
+    Setting(name="MAX_ROWS", default=500, parse=whole(1), help="Rows of a queryset that a tool returns."),
+    Setting(name="PAGE_SIZE", default=100, parse=whole(1), help="Entries on one page of a list."),
+    Setting(name="MAX_JSON_DEPTH", default=64, parse=whole(1), help="Nesting of a request body."),
     Setting(
-        name="LIST_TTL_SECONDS", default=60, parse=_whole(0), help="How long a client may keep a list before it asks."
+        name="LIST_TTL_SECONDS", default=60, parse=whole(0), help="How long a client may keep a list before it asks."
     ),
     Setting(
         name="REQUEST_STATE_SECONDS",
         default=600,
-        parse=_whole(1),
+        parse=whole(1),
         help="Life of the sealed state between two rounds of one call.",
     ),
-    Setting(name="QUESTION_SECONDS", default=300, parse=_whole(1), help="How long a question waits for its answer."),
+    Setting(name="QUESTION_SECONDS", default=300, parse=whole(1), help="How long a question waits for its answer."),
     Setting(
-        name="SESSION_IDLE_SECONDS", default=604_800, parse=_whole(1), help="A session ends after so long without use."
+        name="SESSION_IDLE_SECONDS", default=604_800, parse=whole(1), help="A session ends after so long without use."
     ),
     Setting(
         name="SESSION_UNUSED_SECONDS",
         default=1_800,
-        parse=_whole(1),
+        parse=whole(1),
         help="The same for a session that was begun and never used.",
     ),
     Setting(
-        name="MAX_SESSIONS_PER_PRINCIPAL", default=1_000, parse=_whole(1), help="Sessions of one principal at once."
+        name="MAX_SESSIONS_PER_PRINCIPAL", default=1_000, parse=whole(1), help="Sessions of one principal at once."
     ),
     Setting(
         name="MAX_ANONYMOUS_SESSIONS_PER_ADDRESS",
         default=1_000,
-        parse=_whole(1),
+        parse=whole(1),
         help="Sessions of anonymous callers from one address at once.",
     ),
     Setting(
         name="STATE_MAX_BYTES",
         default=16_777_216,
-        parse=_whole(1),
+        parse=whole(1),
         help="All keys and values of one conversation's state together.",
     ),
-    Setting(name="STATE_MAX_KEYS", default=50_000, parse=_whole(1), help="Keys of one conversation's state."),
+    Setting(name="STATE_MAX_KEYS", default=50_000, parse=whole(1), help="Keys of one conversation's state."),
     Setting(
         name="STATE_MAX_DEPTH",
         default=32,
-        parse=_between(1, 64),
+        parse=between(1, 64),
         help="Levels of lists and mappings in one value of a state.",
     ),
     Setting(
         name="STATE_INLINE_BYTES",
         default=2_048,
-        parse=_between(0, 8_192),
+        parse=between(0, 8_192),
         help="A value up to this size is read and written along with the rest; a larger one is stored by itself and "
         "read when it is touched.",
     ),
     Setting(
         name="STATE_HISTORY",
         default=50,
-        parse=_whole(1),
+        parse=whole(1),
         help="Generations of a conversation that are kept, the newest among them.",
     ),
     Setting(
         name="CALL_NOTES",
         default=20,
-        parse=_whole(0),
+        parse=whole(0),
         help="Calls of a conversation that `ctx.calls` has although they failed or changed nothing; those that "
         "changed its state stand in its history. A read-only tool is never noted.",
     ),
     Setting(
         name="CONVERSATION_IDLE_SECONDS",
         default=604_800,
-        parse=_whole(1),
+        parse=whole(1),
         help="A conversation ends after so long without use.",
     ),
     Setting(
         name="CONVERSATION_SECONDS",
         default=2_592_000,
-        parse=_whole(1),
+        parse=whole(1),
         help="A conversation ends so long after it began, used or not.",
     ),
-    Setting(name="TOKEN_SECONDS", default=604_800, parse=_whole(1), help="Life of a resumption token."),
+    Setting(name="TOKEN_SECONDS", default=604_800, parse=whole(1), help="Life of a resumption token."),
     Setting(
         name="SIZE_BUDGET_BYTES",
         default=4_096,
-        parse=_whole(1),
+        parse=whole(1),
         help="A manifest, or a header with a token, that grows beyond this is warned of.",
     ),
     Setting(
         name="SESSION_CONVERSATIONS",
         default=False,
-        parse=_switch,
+        parse=switch,
         help="Whether a session has a conversation of its own, for calls that carry neither token nor handle. Some "
         "hosts share one session between several chats.",
     ),
     Setting(
         name="ANONYMOUS_STATE",
         default=False,
-        parse=_switch,
+        parse=switch,
         help="Whether callers without credentials may have conversations, each reached by its token or handle alone.",
     ),
     Setting(
         name="MAX_CONVERSATIONS_PER_PRINCIPAL",
         default=1_000,
-        parse=_whole(1),
+        parse=whole(1),
         help="Conversations of one principal, or of one address of anonymous callers, at once; over it the one that "
         "was used least recently ends.",
     ),
+    Setting(name="RESULT_SECONDS", default=3_600, parse=whole(1), help="How long a result behind a link is readable."),
+    Setting(name="CHANGE_SECONDS", default=3_600, parse=whole(1), help="How long notices of changes are kept."),
+    Setting(name="KEEPALIVE_SECONDS", default=15, parse=seconds(1), help="Silence on a stream before a comment."),
     Setting(
-        name="RESULT_SECONDS", default=3_600, parse=_whole(1), help="How long a result behind a link is readable."
+        name="RETRY_MILLISECONDS", default=2_000, parse=whole(0), help="Pause before a client opens a stream again."
     ),
-    Setting(name="CHANGE_SECONDS", default=3_600, parse=_whole(1), help="How long notices of changes are kept."),
-    Setting(name="KEEPALIVE_SECONDS", default=15, parse=_seconds(1), help="Silence on a stream before a comment."),
-    Setting(
-        name="RETRY_MILLISECONDS", default=2_000, parse=_whole(0), help="Pause before a client opens a stream again."
-    ),
-    Setting(name="POLL_SECONDS", default=1.0, parse=_seconds(0.05), help="How often open streams look for changes."),
+    Setting(name="POLL_SECONDS", default=1.0, parse=seconds(0.05), help="How often open streams look for changes."),
     Setting(
         name="CHANNEL_LAYER",
         default="default",
-        parse=_text,
+        parse=text,
         help="Alias of the channel layer that wakes other processes; without one they poll.",
     ),
-    Setting(name="ACCESS_TOKEN_DAYS", default=90, parse=_whole(1), help="Life of a new access token."),
+    Setting(name="ACCESS_TOKEN_DAYS", default=90, parse=whole(1), help="Life of a new access token."),
     Setting(
         name="STORES",
         default={"default": {"BACKEND": "django_mcp.sessions.stores.database.DatabaseStore", "OPTIONS": {}}},
-        parse=_stores,
+        parse=stores,
         help="Stores by alias: a `BACKEND` and its `OPTIONS`.",
     ),
     Setting(
         name="KEY_PREFIX",
         default="django_mcp",
-        parse=_matching(_PREFIX, "1 to 50 letters, digits or any of _.-"),
+        parse=matching(_PREFIX, "1 to 50 letters, digits or any of _.-"),
         help="Keeps two projects on one cache or channel layer apart.",
     ),
 )

@@ -17,7 +17,8 @@ from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
-from django_mcp.conf import SETTING, Network, mcp_settings
+from django_mcp.conf import mcp_settings
+from django_mcp.setting import SETTING, Network
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 HeaderPairs = tuple[tuple[bytes, bytes], ...]

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.core.signals import setting_changed
 from django.utils.functional import Promise
 
-from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.conf import mcp_settings
 from django_mcp.exceptions import ConfigurationError, RegistryError
 from django_mcp.registry.definition import (
     CompletionDefinition,
@@ -28,6 +28,7 @@ from django_mcp.server.prompt import CompiledPrompt
 from django_mcp.server.resource import CompiledResource
 from django_mcp.server.tool import CompiledTool
 from django_mcp.sessions.stores import state_store
+from django_mcp.setting import SETTING
 
 _META_LABEL: Final = "[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 

@@ -19,7 +19,7 @@ from django.db import IntegrityError, connections
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import Principal, scope_digest
 from django_mcp.exceptions import ConfigurationError, StoreUnavailable
 from django_mcp.models import Change, ChangeSequence, Claim, StoredResult
@@ -37,6 +37,7 @@ from django_mcp.sessions.stores.base import (
     Running,
 )
 from django_mcp.sessions.stores.database_state import DatabaseStateStore
+from django_mcp.setting import SETTING
 
 OPTIONS: Final = frozenset({"USING", "MAX_CONVERSATIONS", "MAX_RESULTS_PER_PRINCIPAL"})
 CLAIM_ROUNDS: Final = 20

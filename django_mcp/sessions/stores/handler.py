@@ -7,10 +7,11 @@ from typing import Final
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from django_mcp.conf import SETTING, mcp_settings
+from django_mcp.conf import mcp_settings
 from django_mcp.exceptions import ConfigurationError
 from django_mcp.sessions.stores.base import LogStore
 from django_mcp.sessions.stores.state import StateStore
+from django_mcp.setting import SETTING
 
 
 class StoreHandler:
