@@ -10,7 +10,7 @@ from django_mcp.exceptions import ConversationNotFound, CorruptBlob
 from django_mcp.models import Conversation
 from django_mcp.models.conversation import ConversationState
 from django_mcp.sessions.stores import ConversationRecord, Head, StateStore
-from django_mcp.sessions.stores.database_state import record_of
+from django_mcp.sessions.stores.database_generations import record_of
 
 
 def record_in(state: StateStore, row: Conversation) -> ConversationRecord:

@@ -40,8 +40,8 @@ class Operation:
             return cells if self.saw == cells else None
         if self.verb == "increment":
             return _with(cells, self.key, self.wrote) if self.wrote == (present or 0) + INCREMENT else None
-        # An assignment goes through on what its caller had read, or where somebody else has done the same already.
-        is_free = present in {self.saw, self.wrote}
+        # An assignment goes through on what its caller had read, and on nothing else.
+        is_free = present == self.saw
         if self.verb == "conflict":
             return None if is_free else cells
         return _with(cells, self.key, self.wrote) if is_free else None

@@ -25,7 +25,7 @@ from django_mcp.core.manifest import references
 from django_mcp.exceptions import ConversationNotFound, CorruptBlob, StateConflict, TokenRefused
 from django_mcp.models import Blob, Conversation, SessionQuota, Snapshot
 from django_mcp.sessions import tokens
-from django_mcp.sessions.stores import database_state
+from django_mcp.sessions.stores import database_generations
 from django_mcp.sessions.stores.state import GRACE_SECONDS, ConversationRecord, Head
 from tests.core.manifests import small_pages
 from tests.core.values import same
@@ -128,7 +128,7 @@ class StateMachine(RuleBasedStateMachine):
         self._patched.enter_context(small_pages())
         self._patched.enter_context(override_settings(DJANGO_MCP={"STATE_HISTORY": HISTORY}))
         patch = self._patched.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(database_state, "TRIM_EVERY", TRIM_EVERY)
+        patch.setattr(database_generations, "TRIM_EVERY", TRIM_EVERY)
         patch.setattr(timezone, "now", self.clock.read)
         patch.setattr(tokens, "time", SimpleNamespace(time=self.clock.seconds))
 

@@ -19,7 +19,8 @@ from django_mcp.models.blob import PART_BYTES
 from django_mcp.models.conversation import ConversationState
 from django_mcp.models.session import IN_USE
 from django_mcp.models.transactions import Pace, transact
-from django_mcp.sessions.stores.database_state import TRIM_EVERY, DatabaseStateStore
+from django_mcp.sessions.stores.database_generations import TRIM_EVERY
+from django_mcp.sessions.stores.database_state import DatabaseStateStore
 from django_mcp.sessions.stores.state import Collected, ConversationRecord, Head, StateStore
 from django_mcp.testing.state_contract import StateStoreContract, manifest_of, references, sha256
 from tests.databases import together
@@ -713,7 +714,7 @@ def test_no_live_generation_lacks_a_blob_whatever_is_collected_meanwhile(
     concurrent_database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writers give up values and take them up again while each value is garbage the moment nothing needs it."""
-    monkeypatch.setattr("django_mcp.sessions.stores.database_state.TRIM_EVERY", 1)
+    monkeypatch.setattr("django_mcp.sessions.stores.database_generations.TRIM_EVERY", 1)
     settings.DJANGO_MCP = {"STATE_HISTORY": 2}
     store = make(concurrent_database)
     roots = [begin(store) for _ in range(2)]

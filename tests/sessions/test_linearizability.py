@@ -34,7 +34,7 @@ def test_a_history_of_all_verbs_has_an_order() -> None:
         read(4, 12, a=6, b=1),
         assign(1, 11, None, 1, key="b"),
         assign(13, 15, 6, None),
-        assign(13, 16, 6, None),
+        conflict(13, 16, 6, None),
         read(17, 18, b=1),
     ]
     assert linearize(history) is not None
@@ -45,6 +45,7 @@ def test_a_history_of_all_verbs_has_an_order() -> None:
     [
         pytest.param([increment(0, 9, 1), increment(0, 9, 1)], id="an increment is lost"),
         pytest.param([assign(0, 9, None, 1), assign(0, 9, None, 2)], id="an assignment overwrites what nobody saw"),
+        pytest.param([assign(0, 9, None, 1), assign(0, 9, None, 1)], id="two counted to one"),
         pytest.param([assign(0, 1, None, 1), read(2, 3)], id="a read is older than what had ended before"),
         pytest.param([assign(5, 6, None, 1), read(2, 3, a=1)], id="a read knows the future"),
         pytest.param([read(0, 9, a=1)], id="a read sees what nobody wrote"),
