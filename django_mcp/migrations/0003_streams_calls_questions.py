@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(fields=["session", "request_digest"], name="django_mcp_call_request"),
                     models.Index(fields=["server", "scope", "state"], name="django_mcp_call_scope"),
-                    models.Index(fields=["server", "state", "lease_until"], name="django_mcp_call_due"),
+                    models.Index(fields=["state", "lease_until"], name="django_mcp_call_due"),
                     models.Index(fields=["ended_at"], name="django_mcp_call_ended"),
                 ],
             },

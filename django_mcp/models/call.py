@@ -49,9 +49,9 @@ class CallQuerySet(models.QuerySet["Call"]):
             .filter(lease_now__lte=now, body_began=call.body_began, cancel_requested=call.cancel_requested)
         )
 
-    def due(self, server: str, now: datetime) -> "CallQuerySet":
+    def due(self, now: datetime) -> "CallQuerySet":
         """Return the running ones whose lease is over, the longest over first."""
-        return self.running().filter(server=server, lease_until__lte=now).order_by("lease_until")
+        return self.running().filter(lease_until__lte=now).order_by("lease_until")
 
     def keep(self) -> bool:
         """Lock the call until the transaction ends; False where this is not true of the call any more."""
@@ -107,7 +107,7 @@ class Call(models.Model):
         indexes: ClassVar[list[Any]] = [
             models.Index(fields=["session", "request_digest"], name="django_mcp_call_request"),
             models.Index(fields=["server", "scope", "state"], name="django_mcp_call_scope"),
-            models.Index(fields=["server", "state", "lease_until"], name="django_mcp_call_due"),
+            models.Index(fields=["state", "lease_until"], name="django_mcp_call_due"),
             models.Index(fields=["ended_at"], name="django_mcp_call_ended"),
         ]
 

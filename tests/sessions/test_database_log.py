@@ -237,6 +237,21 @@ def test_calls_and_questions_go_some_time_after_their_end() -> None:
 
 
 @pytest.mark.django_db
+def test_a_call_that_nobody_takes_over_ends_in_a_day_and_its_stream_with_it() -> None:
+    store = make()
+    session = begin_session()
+    stream = store.open_stream(session, "post")
+    hold, alive = begin_call(store, session, stream), begin_call(store, session)
+    Call.objects.filter(pk=hold.id).update(lease_until=clock.now() - timedelta(days=1))
+    assert store.sweep() == 1
+    assert [(call.pk, call.state) for call in Call.objects.exclude(pk=alive.id)] == [(hold.id, "interrupted")]
+    page = store.read_stream(session, stream)
+    assert page is not None
+    assert (page.is_closed, page.events) == (True, ())
+    assert store.sweep() == 0
+
+
+@pytest.mark.django_db
 def test_a_post_stream_that_was_abandoned_is_closed_and_its_bytes_are_free_again() -> None:
     store = make()
     session = begin_session()

@@ -19,7 +19,7 @@ from django_mcp.models import Call, SessionQuota
 from django_mcp.models.call import CallQuerySet
 from django_mcp.models.call import CallState as State
 from django_mcp.models.session import RETRY_AFTER_SECONDS
-from django_mcp.models.transactions import transact, transactional, translated
+from django_mcp.models.transactions import outages, transact, transactional, translated
 from django_mcp.sessions.stores.appending import Appending
 from django_mcp.sessions.stores.calls import (
     CALLS_AT_ONCE,
@@ -36,6 +36,8 @@ from django_mcp.sessions.stores.calls import (
 from django_mcp.sessions.stores.streams import KEPT_SECONDS
 
 SWEEP_CALLS: Final = 500
+ABANDONED_SECONDS: Final = 86_400
+"""So long after its lease a call that nobody took over has ended: no process serves its server."""
 
 
 class _Lost(Exception):
@@ -165,7 +167,7 @@ class DatabaseCalls(CallLog):
 
     @translated
     def _due_calls(self, server: str, limit: int) -> list[Call]:
-        return list(self._calls().due(server, timezone.now())[:limit])
+        return list(self._calls().filter(server=server).due(timezone.now())[:limit])
 
     def _take_call(
         self, call: Call, owner: str, *, lease_seconds: float, interrupted: Callable[[CallRecord], bytes]
@@ -202,12 +204,28 @@ class DatabaseCalls(CallLog):
             raise _Lost
         return True
 
-    @transactional
     def sweep_calls(self) -> int:
-        """Delete calls that ended some time ago."""
-        before = timezone.now() - timedelta(seconds=KEPT_SECONDS)
-        over = self._calls().filter(ended_at__lte=before).values_list("pk", flat=True)
+        """Delete calls that ended some time ago, and end those that no process has taken over for a long time."""
+        now = timezone.now()
+        with outages(self.write_alias):
+            left = list(self._calls().due(now - timedelta(seconds=ABANDONED_SECONDS))[:CALLS_AT_ONCE])
+        return self._delete_calls(now) + sum(self._give_up(call, now) for call in left)
+
+    @transactional
+    def _delete_calls(self, now: datetime) -> int:
+        over = self._calls().filter(ended_at__lte=now - timedelta(seconds=KEPT_SECONDS)).values_list("pk", flat=True)
         return self._calls().filter(pk__in=list(over[:SWEEP_CALLS])).delete()[0]
+
+    def _give_up(self, call: Call, now: datetime) -> bool:
+        """End a call of a server that is served no more; its stream closes without a word of it."""
+
+        def end() -> bool:
+            return self._end_call(call, self._calls().abandoned(call, now), State.INTERRUPTED, None, now)
+
+        try:
+            return transact(end, using=self.write_alias)
+        except _Lost:
+            return False
 
     def _first_calls(self, session: str, digests: Sequence[str]) -> list[str]:
         """Return those of the digests of request ids that a running call of the session has."""
