@@ -10,6 +10,9 @@ MCPException
  ├ SessionNotFound        no such session for this caller, whatever the reason
  ├ ConversationNotFound   no such conversation for this caller, whatever the reason
  ├ HeadMoved              another commit came first; it has what the conversation is now
+ ├ StreamClosed           nothing can be added to a stream any more, or there is none
+ ├ FenceLost              a call has ended, or another process owns it by now
+ ├ OutputLimit            a stream, or a session's streams together, hold as much as they may
  ├ TokenRefused           a resumption token is no good, whatever the reason
  ├ StateUnavailable       a handler touches a state that this call does not have
  ├ CorruptBlob            what is stored is missing or is not what its name says
@@ -102,6 +105,27 @@ class HeadMoved(MCPException):
     def __init__(self, head: "Head") -> None:
         super().__init__(f"The conversation is at generation {head.generation} by now")
         self.head = head
+
+
+class StreamClosed(MCPException):
+    """Nothing was appended: the stream is closed, or the session has none of this name."""
+
+    def __init__(self) -> None:
+        super().__init__("The stream is closed")
+
+
+class FenceLost(MCPException):
+    """Nothing was written: the call has ended, or another process owns it under a higher fence."""
+
+    def __init__(self) -> None:
+        super().__init__("The call is not this owner's any more")
+
+
+class OutputLimit(MCPException):
+    """Nothing was appended: with it the stream, or all open ones of the session, would hold more than they may."""
+
+    def __init__(self) -> None:
+        super().__init__("Too much output for one stream")
 
 
 class TokenRefused(MCPException):

@@ -18,13 +18,17 @@ from django.db import connections
 
 from django_mcp.core.principal import ANONYMOUS, Principal, scope_digest
 from django_mcp.sessions.stores.base import Claimed, ClaimOutcome, Done, Interrupted, LogStore, Running
+from django_mcp.sessions.stores.calls import NewCall, Renewal
+from django_mcp.testing.call_contract import CallLogContract
+from django_mcp.testing.question_contract import QuestionLogContract
+from django_mcp.testing.stream_contract import StreamLogContract
 
 ALICE = Principal(kind="user", id="1")
 BOB = Principal(kind="user", id="2")
 SCOPE = scope_digest("", ALICE)
 
 
-class LogStoreContract:
+class LogStoreContract(StreamLogContract, CallLogContract, QuestionLogContract):
     """Subclass it in a test module and define the fixture `store`."""
 
     @pytest.fixture
@@ -35,6 +39,11 @@ class LogStoreContract:
     def server(self) -> str:
         """Return the name of a server that no other test uses, so that a store may outlive a test."""
         return f"server-{secrets.token_hex(6)}"
+
+    @pytest.fixture
+    def session(self) -> str:
+        """Return the key of a session that no other test uses; the store asks nobody whether there is one."""
+        return secrets.token_hex(32)
 
     def claim(
         self,
@@ -245,6 +254,27 @@ class LogStoreContract:
         assert store.peek(server, SCOPE, "done") == Done(outcome=2)
         assert store.get_result(kept, server=server, tenant="", principal=ALICE) == ("text/plain", b"kept")
 
+    def test_nothing_of_a_session_is_left_when_it_is_forgotten(
+        self, store: LogStore, server: str, session: str
+    ) -> None:
+        other = secrets.token_hex(32)
+        made = []
+        for key in (session, other):
+            stream = store.open_stream(key, "standalone")
+            store.append(key, stream, [b"event"])
+            terms: dict[str, Any] = {"owner": "one", "lease_seconds": 30, "session": key, "stream": stream}
+            holds = store.begin_calls(server, SCOPE, [NewCall(request_id="1")], **terms)
+            made.append((stream, holds, store.ask(key, lifetime_seconds=30)))
+            store.feed_changes(key, after=None, upto=3, bodies=[])
+        store.forget_session(session)
+        for key, is_left, (stream, holds, question) in ((session, False, made[0]), (other, True, made[1])):
+            assert (store.read_stream(key, stream) is not None) == is_left
+            assert (store.push(key, [b"another"]) is not None) == is_left
+            assert (store.change_cursor(key) is not None) == is_left
+            assert (store.find_call(holds[0].id) is not None) == is_left
+            assert (store.renew_calls("one", holds, lease_seconds=30) == Renewal()) == is_left
+            assert bool(store.read_questions(key, [question])) == is_left
+
     # Twins
 
     async def test_the_async_twins_do_the_same(self, store: LogStore, server: str) -> None:
@@ -260,5 +290,37 @@ class LogStoreContract:
             assert (await store.achanges_since(server, cursor))[1] == [("tools", "")]
             name = await store.aput_result(server, "", ALICE, "text/plain", b"body")
             assert await store.aget_result(name, server=server, tenant="", principal=ALICE) == ("text/plain", b"body")
+            await self._twins_of_a_session(store, server, secrets.token_hex(32))
         finally:
             await sync_to_async(connections.close_all)()
+
+    async def _twins_of_a_session(self, store: LogStore, server: str, session: str) -> None:
+        stream = await store.aopen_stream(session, "post")
+        assert await store.aappend(session, stream, [b"1"]) == 1
+        assert await store.atake_reader(session, stream) == 1
+        page = await store.aread_stream(session, stream)
+        assert page is not None
+        assert (page.last, page.reader) == (1, 1)
+        standalone = await store.aopen_stream(session, "standalone")
+        assert await store.apush(session, [b"2"]) == standalone
+        assert await store.afeed_changes(session, after=None, upto=1, bodies=[])
+        assert await store.achange_cursor(session) == 1
+        (hold,) = await store.abegin_calls(
+            server, SCOPE, [NewCall(request_id="1")], owner="one", lease_seconds=30, session=session, stream=stream
+        )
+        assert await store.arenew_calls("one", [hold], lease_seconds=0) == Renewal()
+        assert await store.arequest_cancel(session, "1")
+        assert await store.abegin_body(hold)
+        assert await store.anote_progress(hold, 1)
+        found = await store.afind_running_call(session, "1")
+        assert found is not None
+        assert found == await store.afind_call(hold.id)
+        question = await store.aask(session, lifetime_seconds=30, call=hold.id)
+        assert await store.aanswer(session, question, 1)
+        assert await store.awithdraw(session, [question]) == 0
+        assert list((await store.aread_questions(session, [question])).values()) == await store.aquestions_of(hold.id)
+        (ended,) = await store.atake_over_calls(server, "two", lease_seconds=30, interrupted=lambda _: b"")
+        assert ended.state == "cancelled"
+        assert not await store.afinish_call(hold, "succeeded", event=b"late")
+        await store.aforget_session(session)
+        assert await store.aread_stream(session, stream) is None

@@ -1,7 +1,9 @@
 """The stores by alias: `store()` and `state_store()` return the two that `STORES["default"]` describes."""
 
 from django_mcp.sessions.stores.base import Claimed, ClaimOutcome, Done, Interrupted, LogStore, Running
+from django_mcp.sessions.stores.calls import CallHold, CallLog, CallRecord, CallState, NewCall, Renewal
 from django_mcp.sessions.stores.handler import StoreHandler, state_store, store, stores
+from django_mcp.sessions.stores.questions import QuestionLog, QuestionRecord, QuestionState
 from django_mcp.sessions.stores.state import (
     CallNote,
     Collected,
@@ -12,9 +14,14 @@ from django_mcp.sessions.stores.state import (
     References,
     StateStore,
 )
+from django_mcp.sessions.stores.streams import StreamEvent, StreamKind, StreamLog, StreamPage
 
 __all__ = [
+    "CallHold",
+    "CallLog",
     "CallNote",
+    "CallRecord",
+    "CallState",
     "ClaimOutcome",
     "Claimed",
     "Collected",
@@ -25,10 +32,19 @@ __all__ = [
     "Interrupted",
     "Kind",
     "LogStore",
+    "NewCall",
+    "QuestionLog",
+    "QuestionRecord",
+    "QuestionState",
     "References",
+    "Renewal",
     "Running",
     "StateStore",
     "StoreHandler",
+    "StreamEvent",
+    "StreamKind",
+    "StreamLog",
+    "StreamPage",
     "state_store",
     "store",
     "stores",

@@ -1,11 +1,13 @@
 """The contract of a log store: single-use claims, notices of changes, results kept for a link.
 
+Streams, calls and questions, which are a session's, have contracts of their own beside it that are part of this one.
+
 A store leaves every race to the system underneath it: of any number of callers in any number of processes one wins,
 and the others learn it from what the store returns. It raises StoreUnavailable when the system is down, and never
 answers an outage with "there is none". Every backend passes `django_mcp.testing.store_contracts.LogStoreContract`.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -15,7 +17,10 @@ from django.core.checks import CheckMessage
 
 from django_mcp.core.principal import Principal
 from django_mcp.exceptions import ConfigurationError
+from django_mcp.sessions.stores.calls import CallLog
+from django_mcp.sessions.stores.questions import QuestionLog
 from django_mcp.sessions.stores.state import StateStore
+from django_mcp.sessions.stores.streams import StreamLog
 
 ChangeKind = Literal["tools", "prompts", "resources", "resource"]
 
@@ -50,7 +55,7 @@ class Done:
 ClaimOutcome = Claimed | Running | Interrupted | Done
 
 
-class LogStore(ABC):
+class LogStore(StreamLog, CallLog, QuestionLog):
     """A backend made from an alias of `STORES` and its parameters. Sync methods are the truth, `a` twins wrap them."""
 
     supports_transactions: ClassVar[bool] = False
@@ -133,6 +138,13 @@ class LogStore(ABC):
         """Return the MIME type and the body; None if there is none of this name for this caller."""
 
     @abstractmethod
+    def forget_session(self, session: str) -> None:
+        """Delete what is kept of a session: its streams, calls and questions. Their readers and owners find nothing.
+
+        What deletes sessions by hand calls it; a store in the database of the sessions lets go of them by itself.
+        """
+
+    @abstractmethod
     def sweep(self) -> int:
         """Delete what is over, a bounded number at once; return how many. Called now and then by the writes."""
 
@@ -186,6 +198,9 @@ class LogStore(ABC):
         return await sync_to_async(self.put_result)(
             server, tenant, principal, mime_type, body, lifetime_seconds=lifetime_seconds
         )
+
+    async def aforget_session(self, session: str) -> None:
+        await sync_to_async(self.forget_session)(session)
 
     async def aget_result(
         self, name: str, *, server: str, tenant: str, principal: Principal

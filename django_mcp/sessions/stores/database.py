@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
@@ -22,7 +22,7 @@ from django.utils import timezone
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import Principal, scope_digest
 from django_mcp.exceptions import ConfigurationError, StoreUnavailable
-from django_mcp.models import Change, ChangeSequence, Claim, StoredResult
+from django_mcp.models import Call, Change, ChangeSequence, Claim, Outlet, Question, StoredResult, Stream
 from django_mcp.models.claim import ClaimState
 from django_mcp.models.transactions import Pace, outages, transact, transactional, translated
 from django_mcp.sessions.stores.base import (
@@ -36,7 +36,12 @@ from django_mcp.sessions.stores.base import (
     LogStore,
     Running,
 )
+from django_mcp.sessions.stores.calls import CallHold, NewCall
+from django_mcp.sessions.stores.database_calls import DatabaseCalls
+from django_mcp.sessions.stores.database_questions import DatabaseQuestions
 from django_mcp.sessions.stores.database_state import DatabaseStateStore
+from django_mcp.sessions.stores.database_streams import DatabaseStreams
+from django_mcp.sessions.stores.streams import KEPT_SECONDS, StreamKind
 from django_mcp.setting import SETTING
 
 OPTIONS: Final = frozenset({"USING", "MAX_CONVERSATIONS", "MAX_RESULTS_PER_PRINCIPAL"})
@@ -45,7 +50,7 @@ SWEEP_INTERVAL_SECONDS: Final = 60
 SWEEP_ROWS: Final = 500
 
 
-class DatabaseStore(LogStore):
+class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore):
     supports_transactions = True
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
@@ -73,6 +78,35 @@ class DatabaseStore(LogStore):
                 id="django_mcp.E010",
             )
 
+    # Streams and calls: what begins them also takes away what is over
+
+    def open_stream(self, session: str, kind: StreamKind, *, kept_seconds: float = KEPT_SECONDS) -> str:
+        self._tidy()
+        return super().open_stream(session, kind, kept_seconds=kept_seconds)
+
+    def begin_calls(
+        self,
+        server: str,
+        scope: str,
+        calls: Sequence[NewCall],
+        *,
+        owner: str,
+        lease_seconds: float,
+        session: str | None = None,
+        stream: str = "",
+    ) -> list[CallHold]:
+        self._tidy()
+        return super().begin_calls(
+            server, scope, calls, owner=owner, lease_seconds=lease_seconds, session=session, stream=stream
+        )
+
+    @transactional
+    def forget_session(self, session: str) -> None:
+        # Held first, so that nobody appends to one while its events are deleted.
+        Stream.objects.using(self.write_alias).filter(session_id=session).update(is_open=False)
+        for model in (Stream, Call, Question, Outlet):
+            model.objects.using(self.write_alias).filter(session_id=session).delete()
+
     # Claims
 
     @translated
@@ -86,8 +120,7 @@ class DatabaseStore(LogStore):
         lifetime_seconds: float,
         takeover: bool = False,
     ) -> ClaimOutcome:
-        if self._sweeps.is_due(self.write_alias):
-            self.sweep()
+        self._tidy()
         for _ in range(CLAIM_ROUNDS):
             now = timezone.now()
             terms = {
@@ -204,8 +237,7 @@ class DatabaseStore(LogStore):
         *,
         lifetime_seconds: float | None = None,
     ) -> str:
-        if self._sweeps.is_due(self.write_alias):
-            self.sweep()
+        self._tidy()
         name = secrets.token_urlsafe(16)
         now = timezone.now()
         seconds = mcp_settings.RESULT_SECONDS if lifetime_seconds is None else lifetime_seconds
@@ -240,8 +272,16 @@ class DatabaseStore(LogStore):
 
     # Bounds
 
-    @transactional
     def sweep(self) -> int:
+        """Each noun by a transaction of its own: what is held is held for a moment."""
+        return self._sweep_claims_and_results() + self.sweep_streams() + self.sweep_calls() + self.sweep_questions()
+
+    def _tidy(self) -> None:
+        if self._sweeps.is_due(self.write_alias):
+            self.sweep()
+
+    @transactional
+    def _sweep_claims_and_results(self) -> int:
         now = timezone.now()
         over = Q(expires_at__lte=now) & ~Q(state=ClaimState.RUNNING, lease_until__gt=now)
         claims = Claim.objects.using(self.write_alias)
