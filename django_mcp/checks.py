@@ -155,7 +155,7 @@ def check_deployment(app_configs: AppConfigs, **kwargs: Any) -> list[CheckMessag
     return [*messages, *_sqlite()]
 
 
-@register(Tags.database, "django_mcp")
+@register(Tags.database)
 def check_servers(
     app_configs: AppConfigs, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
@@ -175,7 +175,7 @@ def check_servers(
     ]
 
 
-@register(Tags.database, "django_mcp")
+@register(Tags.database)
 def check_clocks(app_configs: AppConfigs, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a database's machine whose clock differs from this one's."""
     if not _readable():
