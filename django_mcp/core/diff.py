@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from .manifest import BlobRef, Entry, ManifestReader
-from .merge import differing_entries
+from .manifest import BlobRef, Entry, ManifestReader, Page
 
 MAX_SHOWN: Final = 120
 """Characters of a value in the text of a difference."""
@@ -37,7 +36,7 @@ class Difference:
 
 def diff(old: ManifestReader, new: ManifestReader) -> list[Difference]:
     """Return what differs from `old` to `new`, sorted by key. Pages that both have are not read."""
-    before, after = differing_entries(old, new)
+    before, after = _differing_entries(old, new)
     return [
         Difference(key, before.get(key), after.get(key))
         for key in sorted(before.keys() | after.keys())
@@ -51,3 +50,35 @@ def shown(entry: Entry) -> str:
         return f"<{entry.size} bytes, {entry.digest[:12]}>"
     text = entry.data.decode("ascii")
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."
+
+
+def _differing_entries(base: ManifestReader, head: ManifestReader) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """Return the entries of each that do not stand in a page of both: all that differ, and some that do not."""
+    if base.root == head.root:
+        return {}, {}
+    left, right = _named(base.listed), _named(head.listed)
+    while True:
+        for name in left.keys() & right.keys():
+            del left[name], right[name]
+        if not any(page.is_index for pages in (left, right) for page in pages.values()):
+            break
+        left, right = _opened(base, left), _opened(head, right)
+    return _entries(base, left), _entries(head, right)
+
+
+def _named(pages: list[Page]) -> dict[str, Page]:
+    return {page.digest: page for page in pages}
+
+
+def _opened(reader: ManifestReader, pages: dict[str, Page]) -> dict[str, Page]:
+    opened: list[Page] = []
+    for page in pages.values():
+        opened.extend(reader.index(page) if page.is_index else [page])
+    return _named(opened)
+
+
+def _entries(reader: ManifestReader, pages: dict[str, Page]) -> dict[str, Entry]:
+    entries = dict(reader.inline_entries)
+    for page in pages.values():
+        entries |= reader.leaf(page)
+    return entries

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from .manifest import Change, Changes, Entry, ManifestReader, Page
+from .manifest import Change, Changes, Entry, ManifestReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,41 +53,3 @@ def merge(
     if conflicts:
         return Conflict(tuple(sorted(conflicts)))
     return Merged(changes=changes, reapply=frozenset(reapply))
-
-
-def changed_keys(base: ManifestReader, head: ManifestReader) -> set[str]:
-    """Return the keys that were added, removed or changed from `base` to `head`. Pages that both have are not read."""
-    before, after = differing_entries(base, head)
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-
-
-def differing_entries(base: ManifestReader, head: ManifestReader) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """Return the entries of each that do not stand in a page of both: all that differ, and some that do not."""
-    if base.root == head.root:
-        return {}, {}
-    left, right = _named(base.listed), _named(head.listed)
-    while True:
-        for name in left.keys() & right.keys():
-            del left[name], right[name]
-        if not any(page.is_index for pages in (left, right) for page in pages.values()):
-            break
-        left, right = _opened(base, left), _opened(head, right)
-    return _entries(base, left), _entries(head, right)
-
-
-def _named(pages: list[Page]) -> dict[str, Page]:
-    return {page.digest: page for page in pages}
-
-
-def _opened(reader: ManifestReader, pages: dict[str, Page]) -> dict[str, Page]:
-    opened: list[Page] = []
-    for page in pages.values():
-        opened.extend(reader.index(page) if page.is_index else [page])
-    return _named(opened)
-
-
-def _entries(reader: ManifestReader, pages: dict[str, Page]) -> dict[str, Entry]:
-    entries = dict(reader.inline_entries)
-    for page in pages.values():
-        entries |= reader.leaf(page)
-    return entries

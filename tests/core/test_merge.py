@@ -6,8 +6,8 @@ from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
 from django_mcp.core.diff import MAX_SHOWN, diff
-from django_mcp.core.manifest import DELETED, BlobRef, Change, Changes, Entry, Inline, build, edit
-from django_mcp.core.merge import Conflict, Merged, changed_keys, merge
+from django_mcp.core.manifest import DELETED, BlobRef, Change, Changes, Entry, Inline, ManifestReader, build, edit
+from django_mcp.core.merge import Conflict, Merged, merge
 from tests.core.manifests import Shelf, applied, changes, mappings, small_pages
 
 ONE, TWO, THREE, TRUE = Inline(b"1"), Inline(b"2"), Inline(b"3"), Inline(b"true")
@@ -16,6 +16,10 @@ ONE, TWO, THREE, TRUE = Inline(b"1"), Inline(b"2"), Inline(b"3"), Inline(b"true"
 def _merged(base: dict[str, Entry], head: dict[str, Entry], mine: Changes, *updates: str) -> Merged | Conflict:
     shelf = Shelf()
     return merge(shelf.put(build(base)), shelf.put(build(head)), mine, updates=updates)
+
+
+def _changed(base: ManifestReader, head: ManifestReader) -> set[str]:
+    return {one.key for one in diff(base, head)}
 
 
 def test_keys_that_only_one_side_changed_are_merged() -> None:
@@ -79,7 +83,7 @@ def test_no_update_is_lost(base: dict[str, Entry], theirs: Changes, mine: Change
         old = shelf.put(build(base))
         head = shelf.put(edit(old, theirs))
         merged = merge(old, head, mine, updates=updates)
-        foreign = changed_keys(old, head)
+        foreign = _changed(old, head)
         if isinstance(merged, Merged):
             assert merged.reapply == updates & foreign
             assert not merged.changes.keys() & foreign
@@ -90,7 +94,7 @@ def test_no_update_is_lost(base: dict[str, Entry], theirs: Changes, mine: Change
 
 @settings(deadline=None)
 @given(mappings, mappings, changes)
-def test_changed_keys_are_those_of_the_plain_mappings(
+def test_what_differs_is_that_of_the_plain_mappings(
     base: dict[str, Entry], other: dict[str, Entry], step: Changes
 ) -> None:
     with small_pages():
@@ -99,8 +103,7 @@ def test_changed_keys_are_those_of_the_plain_mappings(
         for model in (other, applied(base, step), {**base, **other}, {}):
             new = shelf.put(build(model))
             expected = {key for key in base.keys() | model.keys() if base.get(key) != model.get(key)}
-            assert changed_keys(shelf.reader(old.root), shelf.reader(new.root)) == expected
-            assert changed_keys(shelf.reader(new.root), shelf.reader(old.root)) == expected
+            assert _changed(shelf.reader(new.root), shelf.reader(old.root)) == expected
             differences = diff(shelf.reader(old.root), shelf.reader(new.root))
             assert [(one.key, one.before, one.after) for one in differences] == [
                 (key, base.get(key), model.get(key)) for key in sorted(expected)
@@ -117,10 +120,10 @@ def test_pages_that_both_have_are_not_read(base: dict[str, Entry]) -> None:
         shared = build(base).blobs.keys() & build(new.entries()).blobs.keys()
         target(len(shared))
         shelf.fetched.clear()
-        assert changed_keys(shelf.reader(old.root), shelf.reader(new.root)) == {next(iter(base))}
+        assert _changed(shelf.reader(old.root), shelf.reader(new.root)) == {next(iter(base))}
         assert not shared & set(shelf.fetched)
         shelf.fetched.clear()
-        assert changed_keys(shelf.reader(old.root), shelf.reader(old.root)) == set()
+        assert _changed(shelf.reader(old.root), shelf.reader(old.root)) == set()
         assert not shelf.fetched
 
 
