@@ -35,6 +35,7 @@ from django_mcp.setting import (
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-/ ]{1,100}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-]{1,50}")
+_ALIAS: Final = re.compile(r".{1,100}")
 
 
 def _project() -> str:
@@ -96,6 +97,24 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         parse=whole(0),
         help="Calls that may wait for such a thread; over it the answer is 503.",
     ),
+    Setting(
+        name="LOG_THREADS",
+        default=4,
+        parse=whole(1),
+        help="Threads beside them that write and read streams, calls and questions, per process.",
+    ),
+    Setting(
+        name="DOOR_THREADS",
+        default=4,
+        parse=whole(1),
+        help="Threads beside them that find who calls, in which session, and what they may, per process.",
+    ),
+    Setting(
+        name="DRAIN_SECONDS",
+        default=10,
+        parse=seconds(0),
+        help="How long a process that is told to end lets running calls finish; streams without an end end at once.",
+    ),
     Setting(name="MAX_BODY_BYTES", default=4_194_304, parse=whole(1), help="Largest request body."),
     Setting(
         name="MAX_RESULT_BYTES",
@@ -114,6 +133,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         default=600,
         parse=whole(1),
         help="Life of the sealed state between two rounds of one call.",
+    ),
+    Setting(
+        name="IDEMPOTENCY_SECONDS",
+        default=86_400,
+        parse=whole(1),
+        help="How long an idempotency key stands for its call, and the outcome is kept for a repeat.",
     ),
     Setting(name="QUESTION_SECONDS", default=300, parse=whole(1), help="How long a question waits for its answer."),
     Setting(
@@ -212,6 +237,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         name="RETRY_MILLISECONDS", default=2_000, parse=whole(0), help="Pause before a client opens a stream again."
     ),
+    Setting(
+        name="STREAM_AFTER_SECONDS",
+        default=1.0,
+        parse=seconds(0.05),
+        help="Silence after which the answer to a request of a session becomes a stream that can be resumed anywhere.",
+    ),
+    Setting(
+        name="LEASE_SECONDS",
+        default=30,
+        parse=seconds(1),
+        help="After so long without a sign of life of its process, a call is taken over by another.",
+    ),
     Setting(name="POLL_SECONDS", default=1.0, parse=seconds(0.05), help="How often open streams look for changes."),
     Setting(
         name="CHANNEL_LAYER",
@@ -220,6 +257,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         help="Alias of the channel layer that wakes other processes; without one they poll.",
     ),
     Setting(name="ACCESS_TOKEN_DAYS", default=90, parse=whole(1), help="Life of a new access token."),
+    Setting(
+        name="STORE",
+        default="default",
+        parse=matching(_ALIAS, "an alias in STORES"),
+        help="Alias in `STORES` of the store that a server has which names none.",
+    ),
     Setting(
         name="STORES",
         default={"default": {"BACKEND": "django_mcp.sessions.stores.database.DatabaseStore", "OPTIONS": {}}},
@@ -250,6 +293,9 @@ class MCPSettings:
     AROUND_CALL: tuple[str, ...]
     HANDLER_THREADS: int
     HANDLER_QUEUE: int
+    LOG_THREADS: int
+    DOOR_THREADS: int
+    DRAIN_SECONDS: float
     MAX_BODY_BYTES: int
     MAX_RESULT_BYTES: int
     MAX_ROWS: int
@@ -257,6 +303,7 @@ class MCPSettings:
     MAX_JSON_DEPTH: int
     LIST_TTL_SECONDS: int
     REQUEST_STATE_SECONDS: int
+    IDEMPOTENCY_SECONDS: int
     QUESTION_SECONDS: int
     SESSION_IDLE_SECONDS: int
     SESSION_UNUSED_SECONDS: int
@@ -279,9 +326,12 @@ class MCPSettings:
     CHANGE_SECONDS: int
     KEEPALIVE_SECONDS: float
     RETRY_MILLISECONDS: int
+    STREAM_AFTER_SECONDS: float
+    LEASE_SECONDS: float
     POLL_SECONDS: float
     CHANNEL_LAYER: str
     ACCESS_TOKEN_DAYS: int
+    STORE: str
     STORES: dict[str, dict[str, Any]]
     KEY_PREFIX: str
 

@@ -3,8 +3,10 @@
 MCPException
  ├ ToolError              a handler's deliberate failure; its text is for the client
  │  ├ HandleRefused       a conversation's handle is no good, whatever the reason
+ │  ├ StateLost           the store lost what was kept of a user; said once
  │  └ StateNotSaved       the handler ran, and what it changed in a state was not kept
- │     └ StateConflict    because another call changed the same keys meanwhile
+ │     ├ StateConflict    because another call changed the same keys meanwhile
+ │     └ KeptElsewhere    because another store keeps it, which takes no part in a transaction
  ├ NotFound               a resource handler's "there is no such thing"
  ├ PermissionRefused      not allowed, shown to the client as unknown
  ├ SessionNotFound        no such session for this caller, whatever the reason
@@ -43,6 +45,11 @@ REFUSED_HANDLE: Final = (
     "The handle is not valid: the conversation is unknown or has ended. "
     "Call again without a handle to begin a new one."
 )
+STATE_LOST: Final = (
+    "What was kept for this user was lost in a failure of the store. The call did not succeed; call again to begin "
+    "with nothing kept."
+)
+STORE_UNAVAILABLE: Final = "The store is unavailable"
 MAX_NAMED_KEYS: Final = 10
 
 
@@ -151,6 +158,13 @@ class HandleRefused(ToolError):
         super().__init__(REFUSED_HANDLE)
 
 
+class StateLost(ToolError):
+    """The store lost what it had acknowledged of a user's state. Said once; the next call begins with an empty one."""
+
+    def __init__(self) -> None:
+        super().__init__(STATE_LOST)
+
+
 class StateNotSaved(ToolError):
     """The handler ran to its end, and its changes of the state were not kept. `problem` completes the sentence.
 
@@ -176,6 +190,13 @@ class StateConflict(StateNotSaved):
         self.keys = keys
 
 
+class KeptElsewhere(StateNotSaved):
+    """In a transaction of the database: the conversation is kept by a store that takes no part in it."""
+
+    def __init__(self) -> None:
+        super().__init__("another store keeps the conversation, which takes no part in transactions.")
+
+
 class CorruptBlob(MCPException):
     """A blob or a manifest is missing in the store, or does not hash to its name."""
 
@@ -193,10 +214,21 @@ class LimitExceeded(MCPException):
 
 
 class Overloaded(MCPException):
-    """Too much at once, of everybody (`global`) or of this caller alone (`principal`)."""
+    """Too much at once, of everybody (`global`) or of this caller alone (`principal`).
 
-    def __init__(self, retry_after_seconds: int, scope: OverloadScope = "global", *, message: str = "") -> None:
+    `has_begun`: a handler that raises it may have had effects; False where it is sure that there are none.
+    """
+
+    def __init__(
+        self,
+        retry_after_seconds: int,
+        scope: OverloadScope = "global",
+        *,
+        message: str = "",
+        has_begun: bool = True,
+    ) -> None:
         super().__init__(message or "Too many requests at once")
+        self.has_begun = has_begun
         self.retry_after_seconds = retry_after_seconds
         self.scope = scope
 
@@ -204,7 +236,7 @@ class Overloaded(MCPException):
 class StoreUnavailable(MCPException):
     """The store did not answer or gave up; the cause is chained for the log."""
 
-    def __init__(self, message: str = "The store is unavailable", *, retry_after_seconds: int = 5) -> None:
+    def __init__(self, message: str = STORE_UNAVAILABLE, *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
 

@@ -2,6 +2,7 @@
 
 from django_mcp.models.access_token import MCPAccessToken
 from django_mcp.models.blob import Blob
+from django_mcp.models.blob_object import BlobObject
 from django_mcp.models.call import Call
 from django_mcp.models.change import Change, ChangeSequence
 from django_mcp.models.claim import Claim
@@ -18,6 +19,7 @@ from django_mcp.models.stream import Stream
 
 __all__ = [
     "Blob",
+    "BlobObject",
     "Call",
     "Change",
     "ChangeSequence",

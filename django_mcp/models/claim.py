@@ -17,6 +17,10 @@ class Claim(models.Model):
     server = models.CharField(max_length=100)
     scope = models.CharField(max_length=64)
     key_digest = models.CharField(max_length=64)
+    # Processes of the version before know no such column, and claim while a deploy is under way.
+    digest = models.CharField(
+        max_length=64, blank=True, default="", db_default="", help_text="Of the request that the key is for."
+    )
     state = models.CharField(max_length=8, choices=ClaimState.choices, default=ClaimState.RUNNING)
     fence = models.BigIntegerField()
     owner = models.CharField(max_length=100, blank=True)
@@ -38,6 +42,14 @@ class Claim(models.Model):
     def is_held(self, now: datetime) -> bool:
         """Say whether its owner is at work as far as anybody knows."""
         return self.state == ClaimState.RUNNING and self.lease_until > now
+
+    def is_abandoned(self, now: datetime) -> bool:
+        """Say whether its owner was lost at work."""
+        return self.state == ClaimState.RUNNING and self.lease_until <= now
+
+    def is_free(self, now: datetime) -> bool:
+        """Say whether it is anybody's, for whatever request."""
+        return self.state == ClaimState.FREE or self.is_over(now)
 
     def is_over(self, now: datetime) -> bool:
         """Say whether nobody may ask for its outcome any more."""

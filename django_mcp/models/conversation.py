@@ -1,19 +1,24 @@
 """Conversations: the durable owners of state. The row has the number of the newest generation, which is the head.
 
 A conversation ends in one of two ways (expired by the clock, revoked by an operator) and stays ended. What one user
-keeps for everything they do is a conversation too, of the kind `user`: it has no handle and no clock. Written by the
-database state store alone.
+keeps for everything they do is a conversation too, of the kind `user`: it has no handle and no clock.
+
+Every conversation has its row here, whichever store keeps its generations. One without a `store` is kept in these
+tables, whole, by the database state store. Of any other this is the index, which the store of that alias writes: who
+it is of, whether it has ended, and as of the last use that was recorded its generation. A cap counts the rows of one
+store: an owner's are of one server, which has one store, and what a server left behind in another makes no room.
 """
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import models
 from django.db.models import F, FilteredRelation, Q, Value
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 ID_LENGTH: Final = 32
 DIGEST_LENGTH: Final = 64
+STORE_LENGTH: Final = 100
 NOTHING_REVOKED: Final = -1
 
 
@@ -46,6 +52,10 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
     @property
     def write_alias(self) -> str:
         return self.select_for_update().db
+
+    def kept_by(self, store: str) -> "ConversationQuerySet":
+        """Return those that the store of this alias keeps, "" those that are kept in the database."""
+        return self.filter(store=store)
 
     def active(self) -> "ConversationQuerySet":
         return self.filter(state=ConversationState.ACTIVE)
@@ -83,27 +93,62 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         """End those that are active; return how many that were. Ended ones stay as they are."""
         return self.using(self.write_alias)._end(state, timezone.now())
 
-    def make_room(self, cap: int, now: datetime) -> None:
-        """Leave at most `cap - 1` of these active. The caller holds the owner's quota row.
+    @transactional
+    def lose(self) -> int:
+        """End those that are active because their store lost what it had acknowledged; return how many that were."""
+        return self.using(self.write_alias)._end(ConversationState.EXPIRED, timezone.now(), has_lost=True)
+
+    @transactional
+    def use(self, at: datetime, generation: int) -> int:
+        """Record a use and a generation of those that are active, never less than is recorded; return how many."""
+        changes: dict[str, Any] = {
+            "last_used_at": Greatest("last_used_at", Value(at, output_field=models.DateTimeField())),
+            "generation": Greatest("generation", Value(generation, output_field=models.BigIntegerField())),
+        }
+        return self.using(self.write_alias).unended().update(**changes)
+
+    @transactional
+    def claim(self, row: "Conversation", *, above: datetime | None = None) -> datetime | None:
+        """Take a row, as it was read, for whoever moves it; return the ticket, which is what it was used last by now.
+
+        None where it was used, claimed, moved or ended since. `above` is what the ticket has to be later than.
+        """
+        ticket = max(row.last_used_at, above or row.last_used_at) + timedelta(microseconds=1)
+        mine = self.using(self.write_alias).unended().filter(pk=row.pk, last_used_at=row.last_used_at)
+        return ticket if mine.update(last_used_at=ticket) else None
+
+    @transactional
+    def move(self, row: "Conversation", ticket: datetime, store: str, changes: Mapping[str, Any]) -> bool:
+        """Let another store keep what was claimed under this ticket; False where the claim is lost."""
+        mine = self.using(self.write_alias).unended().filter(pk=row.pk, last_used_at=ticket)
+        return mine.update(store=store, **changes) == 1
+
+    def of_families(self, families: Iterable[str]) -> "ConversationQuerySet":
+        names = list(families)
+        return self.filter(Q(pk__in=names) | Q(root_id__in=names))
+
+    def make_room(self, cap: int, now: datetime) -> int:
+        """Leave at most `cap - 1` of these active; return how many ended. The caller holds the owner's quota row.
 
         What never kept anything goes first, then what nobody has used for the longest; what is in use stays.
 
         Raises Overloaded where all of them are in use.
         """
         mine = self.filter(kind=ConversationKind.CONVERSATION)
-        surplus = mine.active().count() - cap + 1
+        first = surplus = mine.active().count() - cap + 1
         if surplus <= 0:
-            return
+            return 0
         surplus -= mine.due(now)._end(ConversationState.EXPIRED, now)
         idle = Q(last_used_at__lte=now - IN_USE)
         for candidates in (idle & Q(generation=0), idle):
             if surplus <= 0:
-                return
+                break
             left = mine.active().filter(candidates)
             oldest = left.order_by("last_used_at").values_list("pk", flat=True)
             surplus -= left.filter(pk__in=list(oldest[:surplus]))._end(ConversationState.EXPIRED, now)
         if surplus > 0:
             raise Overloaded(RETRY_AFTER_SECONDS, "principal", message="Too many conversations")
+        return first - surplus
 
     @transactional
     def expire(self, limit: int) -> int:
@@ -113,10 +158,13 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
         found = list(rows.due(now).values_list("pk", flat=True)[:limit])
         return rows.filter(pk__in=found).due(now)._end(ConversationState.EXPIRED, now) if found else 0
 
-    def _end(self, state: ConversationState, now: datetime) -> int:
+    def _end(self, state: ConversationState, now: datetime, *, has_lost: bool = False) -> int:
         if state == ConversationState.ACTIVE:
             raise ValueError("A conversation does not end as active.")
-        return self.unended().update(state=state, ended_at=now, garbage_at=now, name_digest=None)
+        changes: dict[str, Any] = {"state": state, "ended_at": now, "garbage_at": now, "name_digest": None}
+        if has_lost:
+            changes["has_lost"] = True
+        return self.unended().update(**changes)
 
 
 class Conversation(models.Model):
@@ -130,6 +178,13 @@ class Conversation(models.Model):
         related_name="forks",
         verbose_name=_("root"),
         help_text=_("The first of a family of forks, which share blobs; empty for the first itself."),
+    )
+    store = models.CharField(
+        _("store"),
+        max_length=STORE_LENGTH,
+        blank=True,
+        default="",
+        help_text=_("The alias of the store that keeps its state; empty for these tables."),
     )
     forked_from = models.CharField(_("forked from"), max_length=ID_LENGTH, blank=True)
     kind = models.CharField(
@@ -162,6 +217,9 @@ class Conversation(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     last_used_at = models.DateTimeField(_("last used"), default=timezone.now)
     ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    has_lost = models.BooleanField(
+        _("lost"), default=False, help_text=_("Its store lost what it had acknowledged, and it ended for that.")
+    )
 
     if TYPE_CHECKING:
         chosen_address: str | None
@@ -239,7 +297,7 @@ def owner_digest(server: str, tenant: str, principal: Principal, address: str) -
 
 
 def name_digest(server: str, tenant: str, principal: Principal, kind: str, name: str) -> str:
-    """Return what is unique while a named conversation is active."""
+    """Return what is unique while a named conversation is active, whichever store keeps it."""
     return _digest([kind, server, tenant, principal.key, name])
 
 

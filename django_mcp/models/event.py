@@ -16,13 +16,17 @@ INSERT_ROWS: Final = 150
 class EventQuerySet(models.QuerySet["Event"]):
     def insert(self, stream: str, first: int, bodies: Iterable[bytes], now: datetime) -> None:
         """Insert events numbered from `first`, in as many statements as their bytes need."""
+        self.add(stream, ((sequence, body, now) for sequence, body in enumerate(bodies, first)))
+
+    def add(self, stream: str, events: Iterable[tuple[int, bytes, datetime]]) -> None:
+        """Insert events, each with its number and its time, in as many statements as their bytes need."""
         batch: list[Event] = []
         size = 0
-        for sequence, body in enumerate(bodies, first):
+        for sequence, body, at in events:
             if batch and (size + len(body) > INSERT_BYTES or len(batch) == INSERT_ROWS):
                 self.bulk_create(batch)
                 batch, size = [], 0
-            batch.append(self.model(stream_id=stream, sequence=sequence, body=body, size=len(body), created_at=now))
+            batch.append(self.model(stream_id=stream, sequence=sequence, body=body, size=len(body), created_at=at))
             size += len(body)
         if batch:
             self.bulk_create(batch)

@@ -7,14 +7,16 @@ expired by the clock) and stays ended. Whether it is unknown, ended or somebody 
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.db import models, router
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext_lazy as _
@@ -52,6 +54,14 @@ class SessionState(models.TextChoices):
     REVOKED = "revoked", _("revoked")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionGlance:
+    """What of an active session concerns whatever runs or is read of it."""
+
+    log_level: str
+    roots_changes: int
+
+
 class MCPSessionQuerySet(models.QuerySet["MCPSession"]):
     @property
     def write_alias(self) -> str:
@@ -59,6 +69,10 @@ class MCPSessionQuerySet(models.QuerySet["MCPSession"]):
 
     def active(self) -> "MCPSessionQuerySet":
         return self.filter(state=SessionState.ACTIVE)
+
+    def current(self) -> "MCPSessionQuerySet":
+        """Return those that are active now: a replica may not have heard that one has ended."""
+        return self.using(self.write_alias).active()
 
     def due(self, now: datetime) -> "MCPSessionQuerySet":
         """Return the active ones whose time is over by the clock."""
@@ -133,14 +147,25 @@ class MCPSessionQuerySet(models.QuerySet["MCPSession"]):
         transact(insert, using=alias)
         return session, session_id
 
-    def keep_alive(self, key: str) -> bool:
-        """Record that a stream of the session is open; say whether the session is active."""
+    def glance(self, keys: Collection[str]) -> dict[str, SessionGlance]:
+        """Return what changes while a session goes on, of those that are active."""
+        found: dict[str, SessionGlance] = {}
+        ordered = sorted(keys)
         with outages(self.write_alias):
-            session = self.using(self.write_alias).active().filter(pk=key).first()
-            if session is None:
-                return False
-            session.touch()
-        return True
+            for start in range(0, len(ordered), SWEEP_ROWS):
+                rows = self.using(self.write_alias).active().filter(pk__in=ordered[start : start + SWEEP_ROWS])
+                for key, log_level, roots_changes in rows.values_list("pk", "log_level", "roots_changes"):
+                    found[key] = SessionGlance(log_level=log_level, roots_changes=roots_changes)
+        return found
+
+    def keep_alive(self, keys: Collection[str]) -> None:
+        """Record that streams of these are open, at most once in TOUCH_INTERVAL."""
+        now = timezone.now()
+        ordered = sorted(keys)
+        for start in range(0, len(ordered), SWEEP_ROWS):
+            rows = self.using(self.write_alias).active().filter(pk__in=ordered[start : start + SWEEP_ROWS])
+            stale = rows.filter(last_used_at__lte=now - TOUCH_INTERVAL)
+            transact(partial(stale.update, last_used_at=now), using=self.write_alias)
 
     def _make_room(self, cap: int, now: datetime) -> None:
         """Leave at most `cap - 1` of these active. The caller holds the owner's quota row.
@@ -229,6 +254,9 @@ class MCPSession(models.Model):
     capabilities = models.TextField(default="{}")
     log_level = models.CharField(_("log level"), max_length=16, blank=True)
     subscriptions = models.TextField(default="[]")
+    roots_changes = models.PositiveIntegerField(
+        default=0, editable=False, help_text="How often its client said that its roots changed."
+    )
     state = models.CharField(_("state"), max_length=10, choices=SessionState.choices, default=SessionState.ACTIVE)
     used = models.BooleanField(_("used"), default=False)
     auth_hash = models.CharField(max_length=64, blank=True)
@@ -325,6 +353,10 @@ class MCPSession(models.Model):
             raise SessionNotFound
         self.log_level = level
 
+    def note_roots_changed(self) -> None:
+        """Record that the client's roots are others now."""
+        transact(lambda: self._row().active().update(roots_changes=F("roots_changes") + 1), using=self.write_alias)
+
     def subscribe(self, uri: str) -> None:
         """Add a URI once, whatever other processes add or remove meanwhile.
 
@@ -346,7 +378,7 @@ class MCPSession(models.Model):
     def _end(self, state: SessionState) -> bool:
         ended = self._row().end(state) == 1
         with outages(self.write_alias):
-            self.refresh_from_db(fields=["state", "ended_at"])
+            self.refresh_from_db(using=self.write_alias, fields=["state", "ended_at"])
         return ended
 
     @transactional

@@ -1,8 +1,18 @@
 """The stores by alias: `store()` and `state_store()` return the two that `STORES["default"]` describes."""
 
-from django_mcp.sessions.stores.base import Claimed, ClaimOutcome, Done, Interrupted, LogStore, Running
+from django_mcp.sessions.stores.base import (
+    Claimed,
+    ClaimOutcome,
+    Done,
+    Interrupted,
+    LogStore,
+    Mark,
+    Mismatched,
+    Running,
+    Standing,
+)
 from django_mcp.sessions.stores.calls import CallHold, CallLog, CallRecord, CallState, NewCall, Renewal
-from django_mcp.sessions.stores.handler import StoreHandler, state_store, store, stores
+from django_mcp.sessions.stores.handler import StoreHandler, state_store, store, store_of, stores
 from django_mcp.sessions.stores.questions import QuestionLog, QuestionRecord, QuestionState
 from django_mcp.sessions.stores.state import (
     CallNote,
@@ -32,6 +42,8 @@ __all__ = [
     "Interrupted",
     "Kind",
     "LogStore",
+    "Mark",
+    "Mismatched",
     "NewCall",
     "QuestionLog",
     "QuestionRecord",
@@ -39,6 +51,7 @@ __all__ = [
     "References",
     "Renewal",
     "Running",
+    "Standing",
     "StateStore",
     "StoreHandler",
     "StreamEvent",
@@ -47,5 +60,6 @@ __all__ = [
     "StreamPage",
     "state_store",
     "store",
+    "store_of",
     "stores",
 ]

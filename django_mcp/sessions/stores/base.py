@@ -1,6 +1,7 @@
 """The contract of a log store: single-use claims, notices of changes, results kept for a link.
 
-Streams, calls and questions, which are a session's, have contracts of their own beside it that are part of this one.
+Streams, calls and questions, which are a session's, have contracts of their own beside it that are part of this one,
+and so has the move of all of it to another store.
 
 A store leaves every race to the system underneath it: of any number of callers in any number of processes one wins,
 and the others learn it from what the store returns. It raises StoreUnavailable when the system is down, and never
@@ -8,7 +9,7 @@ answers an outage with "there is none". Every backend passes `django_mcp.testing
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
@@ -18,13 +19,17 @@ from django.core.checks import CheckMessage
 from django_mcp.core.principal import Principal
 from django_mcp.exceptions import ConfigurationError
 from django_mcp.sessions.stores.calls import CallLog
+from django_mcp.sessions.stores.kept import KeptLog
 from django_mcp.sessions.stores.questions import QuestionLog
 from django_mcp.sessions.stores.state import StateStore
 from django_mcp.sessions.stores.streams import StreamLog
 
+Mark = Hashable
 ChangeKind = Literal["tools", "prompts", "resources", "resource"]
 
 LISTS: Final[tuple[ChangeKind, ...]] = ("tools", "prompts", "resources")
+EVERYTHING: Final[tuple[tuple[ChangeKind, str], ...]] = (*((kind, "") for kind in LISTS), ("resource", ""))
+"""What counts as changed where that is not known: every list, and by the empty URI every resource."""
 CHANGES_AT_ONCE: Final = 1_000
 
 
@@ -52,10 +57,16 @@ class Done:
     outcome: Any
 
 
-ClaimOutcome = Claimed | Running | Interrupted | Done
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatched:
+    """The key stands for another request: it was claimed with another digest, and is not free."""
 
 
-class LogStore(StreamLog, CallLog, QuestionLog):
+Standing = Running | Interrupted | Done | Mismatched
+ClaimOutcome = Claimed | Standing
+
+
+class LogStore(StreamLog, CallLog, QuestionLog, KeptLog):
     """A backend made from an alias of `STORES` and its parameters. Sync methods are the truth, `a` twins wrap them."""
 
     supports_transactions: ClassVar[bool] = False
@@ -66,12 +77,21 @@ class LogStore(StreamLog, CallLog, QuestionLog):
         self.options: dict[str, Any] = dict(params.get("OPTIONS", {}))
 
     @property
+    def place(self) -> Hashable:
+        """Return what tells where streams and calls are kept: equal for two stores that keep them together."""
+        return type(self), self.alias
+
+    @property
     def state(self) -> StateStore:
         """Return the state store of the same alias. Raises ConfigurationError where the backend has none."""
         raise ConfigurationError(f"The store {self.alias!r} ({type(self).__qualname__}) keeps no conversations.")
 
     def check(self, **kwargs: Any) -> Iterable[CheckMessage]:
         """Return what `manage.py check` should say about this store."""
+        return []
+
+    def check_deployment(self) -> Iterable[CheckMessage]:
+        """Return what `manage.py check --deploy` should say besides; it may ask the system underneath."""
         return []
 
     @abstractmethod
@@ -84,17 +104,21 @@ class LogStore(StreamLog, CallLog, QuestionLog):
         lease_seconds: float,
         lifetime_seconds: float,
         takeover: bool = False,
+        digest: str = "",
     ) -> ClaimOutcome:
         """Claim `key` once within `scope` (a `scope_digest`), and return Claimed to exactly one caller.
 
         The others get Running while the winner's lease lasts, Done after it settled, and Interrupted when its lease
         ran out; with `takeover` the last is Claimed under a higher fence instead. After `lifetime_seconds` the key is
         free again, unless its work still runs.
+
+        `digest`, of 64 characters at most, stands for the request. While the key is not free, everybody who comes
+        with another one gets Mismatched, whatever the winner's lease.
         """
 
     @abstractmethod
-    def peek(self, server: str, scope: str, key: str) -> Running | Interrupted | Done | None:
-        """Return how a claim stands without claiming: None if the key is free."""
+    def peek(self, server: str, scope: str, key: str, *, digest: str | None = None) -> Standing | None:
+        """Return how a claim stands without claiming: None if the key is free. Without a digest none is compared."""
 
     @abstractmethod
     def renew(self, server: str, scope: str, key: str, fence: int, *, lease_seconds: float) -> bool:
@@ -116,8 +140,7 @@ class LogStore(StreamLog, CallLog, QuestionLog):
     def changes_since(self, server: str, cursor: int | None) -> tuple[int, list[tuple[ChangeKind, str]]]:
         """Return a new cursor and the (kind, uri) published after `cursor`, in order, CHANGES_AT_ONCE at most.
 
-        None is a cursor at the present. Where notices after the cursor are no longer kept, every list counts as
-        changed.
+        None is a cursor at the present. Where notices after the cursor are no longer kept, EVERYTHING has changed.
         """
 
     @abstractmethod
@@ -136,6 +159,15 @@ class LogStore(StreamLog, CallLog, QuestionLog):
     @abstractmethod
     def get_result(self, name: str, *, server: str, tenant: str, principal: Principal) -> tuple[str, bytes] | None:
         """Return the MIME type and the body; None if there is none of this name for this caller."""
+
+    @abstractmethod
+    def glance(
+        self, *, streams: Collection[str] = (), calls: Collection[str] = (), questions: Collection[str] = ()
+    ) -> dict[str, Mark]:
+        """Return a mark of each of those that there are: another one whenever something about it has changed.
+
+        It is what many wait for at once, so it reads no event, no argument and no answer.
+        """
 
     @abstractmethod
     def forget_session(self, session: str) -> None:
@@ -157,6 +189,7 @@ class LogStore(StreamLog, CallLog, QuestionLog):
         lease_seconds: float,
         lifetime_seconds: float,
         takeover: bool = False,
+        digest: str = "",
     ) -> ClaimOutcome:
         return await sync_to_async(self.claim)(
             server,
@@ -165,10 +198,11 @@ class LogStore(StreamLog, CallLog, QuestionLog):
             lease_seconds=lease_seconds,
             lifetime_seconds=lifetime_seconds,
             takeover=takeover,
+            digest=digest,
         )
 
-    async def apeek(self, server: str, scope: str, key: str) -> Running | Interrupted | Done | None:
-        return await sync_to_async(self.peek)(server, scope, key)
+    async def apeek(self, server: str, scope: str, key: str, *, digest: str | None = None) -> Standing | None:
+        return await sync_to_async(self.peek)(server, scope, key, digest=digest)
 
     async def arenew(self, server: str, scope: str, key: str, fence: int, *, lease_seconds: float) -> bool:
         return await sync_to_async(self.renew)(server, scope, key, fence, lease_seconds=lease_seconds)
@@ -198,6 +232,11 @@ class LogStore(StreamLog, CallLog, QuestionLog):
         return await sync_to_async(self.put_result)(
             server, tenant, principal, mime_type, body, lifetime_seconds=lifetime_seconds
         )
+
+    async def aglance(
+        self, *, streams: Collection[str] = (), calls: Collection[str] = (), questions: Collection[str] = ()
+    ) -> dict[str, Mark]:
+        return await sync_to_async(self.glance)(streams=streams, calls=calls, questions=questions)
 
     async def aforget_session(self, session: str) -> None:
         await sync_to_async(self.forget_session)(session)

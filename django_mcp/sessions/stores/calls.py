@@ -4,9 +4,10 @@ An owner holds a call under a fence number, by a lease that it renews. Who takes
 fence, and whatever comes from the old owner after that is refused. A call ends once.
 """
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
@@ -18,6 +19,10 @@ MAX_CALLS_PER_SESSION: Final = 250
 MAX_CALLS_PER_SCOPE: Final = 1_000
 CALLS_AT_ONCE: Final = 20
 """How many abandoned calls one process takes at once, since it is to run them."""
+
+
+def new_call_id() -> str:
+    return secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,9 @@ class NewCall:
     digest: str = ""
     payload: str = ""
     is_repeatable: bool = False
+    body_began: bool = False
+    id: str = field(default_factory=new_call_id)
+    """Chosen by the caller, who finds by it whether an answer that was lost had recorded the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

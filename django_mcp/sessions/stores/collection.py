@@ -1,24 +1,26 @@
-"""One round of collection in the database: what is over ends, what nothing needs goes, a bounded number at once.
+"""One round of collection: what is over ends, what nothing needs goes, a bounded number at once.
 
 It takes no lock that a commit waits for. The snapshots of a family are listed by one statement; once every listed one
 was read, all that any later generation can reference is either marked or was kept anew by the commit that needs it,
-which makes it younger than the grace. So a blob goes by a DELETE that asks again for its age.
+which makes it younger than the grace. So a blob goes by one step that asks again for its age.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.utils import timezone
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core.entry import CorruptManifest
 from django_mcp.exceptions import CorruptBlob
-from django_mcp.models import Blob, Conversation, Snapshot
+from django_mcp.models import Conversation
 from django_mcp.models.conversation import ConversationQuerySet, ConversationState
 from django_mcp.models.transactions import transact
 from django_mcp.sessions.stores.state import GRACE_SECONDS, Collected, References
@@ -32,11 +34,28 @@ CACHED_PAGES: Final = 256
 MARK_ROUNDS: Final = 10
 
 T = TypeVar("T")
+N = TypeVar("N", bound=Hashable)
+S = TypeVar("S")
+R = TypeVar("R", bound=Model)
 
 
-class Collection:
-    def __init__(self, using: str, references: References, *, limit: int, is_dry: bool) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBlob(Generic[N]):
+    """A blob, or a part of one, under the name that deletes it; `touched_at` is when a commit last had it along."""
+
+    name: N
+    digest: str
+    size: int
+    touched_at: datetime
+    is_first: bool = True
+
+
+class Collection(ABC, Generic[N, S]):
+    """Collect of the store `store` ("": that of the database), whose rows are in the database `using`."""
+
+    def __init__(self, using: str, references: References, *, limit: int, is_dry: bool, store: str = "") -> None:
         self._using = using
+        self._store = store
         self._references = references
         self._limit = limit
         self._is_dry = is_dry
@@ -54,9 +73,12 @@ class Collection:
         after = {family: self._sweep(family) for family in dict.fromkeys(row.family_id for row, _ in looks)}
         for row, lease in looks:
             self._look_again(row, lease, after[row.family_id])
+        conversations = self._bury()
+        if not self._is_dry and self._delete_objects(self._limit) == self._limit:
+            self._is_complete = False
         return Collected(
             expired=expired,
-            conversations=self._bury(),
+            conversations=conversations,
             snapshots=self._snapshots,
             blobs=self._blobs,
             bytes=self._bytes,
@@ -90,20 +112,44 @@ class Collection:
         if not self._is_dry:
             self._reschedule(row, lease, at)
 
+    @abstractmethod
     def _forget_history(self, row: Conversation) -> None:
-        """Delete the snapshots of a conversation that has ended."""
-        mine = self._all_snapshots().filter(conversation_id=row.pk)
-        if self._is_dry:
-            self._snapshots += mine.count()
-            return
-        for chunk in _chunks(list(mine.values_list("pk", flat=True)), ROWS):
-            self._snapshots += self._delete(mine.filter(pk__in=chunk))
+        """Delete, and count, the snapshots of a conversation that has ended."""
+
+    @abstractmethod
+    def _kept_blobs(self, family: str) -> tuple[datetime, list[KeptBlob[N]]]:
+        """Return the time by the clock that blobs have, and those of the family."""
+
+    @abstractmethod
+    def _drop(self, family: str, names: Sequence[N], cutoff: datetime) -> set[N]:
+        """Delete of these what is not younger than `cutoff`; return which are gone."""
+
+    @abstractmethod
+    def _listed(self, family: str) -> Mapping[str, S] | None:
+        """Return every snapshot of the family's active conversations by its address, as one statement sees them.
+
+        None if they change too fast to tell.
+        """
+
+    @abstractmethod
+    def _manifests(self, chosen: Sequence[S]) -> list[tuple[str, bytes]]:
+        """Return the addresses and manifests of the snapshots that are still there."""
+
+    @abstractmethod
+    def _bodies(self, family: str, digest: str) -> bytes | None:
+        """Return a blob, not verified; None if it is not there."""
+
+    def _delete_objects(self, limit: int) -> int:
+        """Delete what the store keeps elsewhere and no blob needs, `limit` at most; return how many."""
+        return 0
 
     def _sweep(self, family: str) -> datetime | None:
         """Delete the blobs of a family that nothing needs; return when to look at it again, None if for nothing."""
         later = timezone.now() + self._grace
-        cutoff = timezone.now() - self._grace
-        blobs = Blob.objects.using(self._using).filter(family_id=family)
+        now, blobs = self._kept_blobs(family)
+        cutoff = now - self._grace
+        if not blobs:
+            return None
         try:
             marked = self._marked(family)
         except (CorruptBlob, CorruptManifest) as error:
@@ -111,19 +157,13 @@ class Collection:
             return later
         if marked is None:
             return timezone.now()
-        rows = blobs.order_by("pk").values_list("pk", "digest", "part", "size", "touched_at")
-        unneeded = [
-            (pk, part == 0, size, touched_at) for pk, digest, part, size, touched_at in rows if digest not in marked
-        ]
-        old = [(pk, (is_first, size)) for pk, is_first, size, touched_at in unneeded if touched_at <= cutoff]
-        for chunk in _chunks(old[: self._limit], ROWS):
-            gone = dict(chunk)
-            if not self._is_dry:
-                self._delete(blobs.filter(pk__in=list(gone), touched_at__lte=cutoff))
-                for pk in blobs.filter(pk__in=list(gone)).values_list("pk", flat=True):
-                    del gone[pk]
-            self._blobs += sum(is_first for is_first, _ in gone.values())
-            self._bytes += sum(size for _, size in gone.values())
+        unneeded = [blob for blob in blobs if blob.digest not in marked]
+        old = [blob for blob in unneeded if blob.touched_at <= cutoff]
+        for chunk in chunks(old[: self._limit], ROWS):
+            names = [blob.name for blob in chunk]
+            gone = set(names) if self._is_dry else self._drop(family, names, cutoff)
+            self._blobs += sum(blob.is_first for blob in chunk if blob.name in gone)
+            self._bytes += sum(blob.size for blob in chunk if blob.name in gone)
         if len(old) > self._limit:
             self._is_complete = False
             return timezone.now()
@@ -135,30 +175,28 @@ class Collection:
         Raises CorruptBlob where a manifest or a page of it is not there or not what it was, CorruptManifest where
         this version does not read it.
         """
-        is_family = Q(conversation_id=family) | Q(conversation__root_id=family)
-        kept = self._all_snapshots().filter(is_family, conversation__state=ConversationState.ACTIVE)
         fetch = self._fetch(family)
         marked: set[str] = set()
         read: set[str] = {""}
         for _ in range(MARK_ROUNDS):
-            listed = {address: pk for pk, address in kept.values_list("pk", "address") if address not in read}
-            for chunk in _chunks(sorted(listed.values()), MANIFESTS):
-                rows = self._all_snapshots().filter(pk__in=chunk).values_list("address", "manifest")
-                for address, manifest in rows:
+            found = self._listed(family)
+            if found is None:
+                return None
+            listed = {address: snapshot for address, snapshot in found.items() if address not in read}
+            for chunk in chunks(list(listed.values()), MANIFESTS):
+                for address, manifest in self._manifests(chunk):
                     if hashlib.sha256(manifest).hexdigest() != address:
                         raise CorruptBlob(address)
-                    marked |= self._references(bytes(manifest), fetch)
+                    marked |= self._references(manifest, fetch)
                     read.add(address)
             if listed.keys() <= read:
                 return marked
         return None
 
     def _fetch(self, family: str) -> Callable[[str], bytes]:
-        blobs = Blob.objects.using(self._using)
-
         @lru_cache(maxsize=CACHED_PAGES)
         def fetch(digest: str) -> bytes:
-            body = blobs.bodies(family, [digest]).get(digest)
+            body = self._bodies(family, digest)
             if body is None:
                 raise CorruptBlob(digest, "is missing")
             if hashlib.sha256(body).hexdigest() != digest:
@@ -170,7 +208,8 @@ class Collection:
     def _bury(self) -> int:
         """Delete conversations that ended so long ago that no token of theirs is left, and that have no forks."""
         before = self._now - timedelta(seconds=2 * mcp_settings.TOKEN_SECONDS)
-        forks = self._rows().filter(root_id=OuterRef("pk"))
+        # Of any store: they go with the row of their root.
+        forks = Conversation.objects.using(self._using).filter(root_id=OuterRef("pk"))
         over = self._rows().filter(~Exists(forks), ended_at__lte=before, garbage_at=None).order_by("ended_at")
         found = list(over.values_list("pk", flat=True)[: self._limit])
         if len(found) == self._limit:
@@ -178,19 +217,16 @@ class Collection:
         if self._is_dry:
             return len(found)
         return sum(
-            self._delete(self._rows().filter(pk__in=chunk, ended_at__lte=before)) for chunk in _chunks(found, ROWS)
+            self._delete(self._rows().filter(pk__in=chunk, ended_at__lte=before)) for chunk in chunks(found, ROWS)
         )
 
-    def _delete(self, rows: "QuerySet[Blob] | QuerySet[Conversation] | QuerySet[Snapshot]") -> int:
+    def _delete(self, rows: "QuerySet[R]") -> int:
         """Delete rows in a transaction of their own; return how many of their own kind there were."""
         return transact(lambda: rows.delete()[1].get(rows.model._meta.label, 0), using=self._using)
 
     def _rows(self) -> ConversationQuerySet:
-        return Conversation.objects.using(self._using)
-
-    def _all_snapshots(self) -> "QuerySet[Snapshot]":
-        return Snapshot.objects.using(self._using)
+        return Conversation.objects.using(self._using).kept_by(self._store)
 
 
-def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))

@@ -1,8 +1,10 @@
 """The log store in the project's database: SQLite, PostgreSQL, MySQL or MariaDB. Its state store is beside it.
 
 Options: `USING`, the alias in `DATABASES` ("default"); `MAX_RESULTS_PER_PRINCIPAL` (200), over which the oldest kept
-result goes; `MAX_CONVERSATIONS` (1,000,000), over which nobody begins another one. Times are those of the processes,
-which therefore agree on the time to within a lease.
+result goes; `MAX_CLAIMS_PER_PRINCIPAL` (100,000), over which, give or take a thousandth, nobody claims another key;
+`MAX_CONVERSATIONS` (1,000,000), over which nobody begins another one; `BLOBS`, an alias in `STORAGES` that keeps the
+large values of states of at least `BLOBS_FROM_BYTES` (65,536). Times are those of the processes, which therefore agree
+on the time to within a lease.
 """
 
 import hashlib
@@ -10,64 +12,103 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
+from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.db import IntegrityError, connections
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.utils import timezone
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import Principal, scope_digest
-from django_mcp.exceptions import ConfigurationError, StoreUnavailable
+from django_mcp.exceptions import ConfigurationError, Overloaded, StoreUnavailable
 from django_mcp.models import Call, Change, ChangeSequence, Claim, Outlet, Question, StoredResult, Stream
 from django_mcp.models.claim import ClaimState
+from django_mcp.models.session import RETRY_AFTER_SECONDS
 from django_mcp.models.transactions import Pace, outages, transact, transactional, translated
 from django_mcp.sessions.stores.base import (
     CHANGES_AT_ONCE,
-    LISTS,
+    EVERYTHING,
     ChangeKind,
     Claimed,
     ClaimOutcome,
     Done,
     Interrupted,
     LogStore,
+    Mark,
+    Mismatched,
     Running,
+    Standing,
 )
+from django_mcp.sessions.stores.blob_storage import BlobStorage
 from django_mcp.sessions.stores.calls import CallHold, NewCall
 from django_mcp.sessions.stores.database_calls import DatabaseCalls
 from django_mcp.sessions.stores.database_questions import DatabaseQuestions
+from django_mcp.sessions.stores.database_restoring import DatabaseRestoring
 from django_mcp.sessions.stores.database_state import DatabaseStateStore
 from django_mcp.sessions.stores.database_streams import DatabaseStreams
-from django_mcp.sessions.stores.streams import KEPT_SECONDS, StreamKind
+from django_mcp.sessions.stores.questions import is_question_id
+from django_mcp.sessions.stores.state import StateStore
+from django_mcp.sessions.stores.streams import KEPT_SECONDS, StreamKind, is_stream_name
 from django_mcp.setting import SETTING
 
-OPTIONS: Final = frozenset({"USING", "MAX_CONVERSATIONS", "MAX_RESULTS_PER_PRINCIPAL"})
+OPTIONS: Final = frozenset(
+    {
+        "BLOBS",
+        "BLOBS_FROM_BYTES",
+        "MAX_CLAIMS_PER_PRINCIPAL",
+        "MAX_CONVERSATIONS",
+        "MAX_RESULTS_PER_PRINCIPAL",
+        "USING",
+    }
+)
 CLAIM_ROUNDS: Final = 20
+CLAIM_COUNTS: Final = 1_000
+"""Into so many parts the bound is divided: of each part one claim, at random, looks at how many there are."""
 SWEEP_INTERVAL_SECONDS: Final = 60
 SWEEP_ROWS: Final = 500
+GLANCE_ROWS: Final = 500
 
 
-class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore):
+class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, DatabaseRestoring, LogStore):
     supports_transactions = True
+    known_options: ClassVar[frozenset[str]] = OPTIONS
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
-        unknown = self.options.keys() - OPTIONS
+        unknown = self.options.keys() - self.known_options
         if unknown:
             raise ConfigurationError(
                 f"{SETTING}['STORES'][{alias!r}]['OPTIONS'] has the unknown keys {sorted(map(str, unknown))}; "
-                f"the known ones are {', '.join(sorted(OPTIONS))}."
+                f"the known ones are {', '.join(sorted(self.known_options))}."
             )
+        from_bytes = self.options.get("BLOBS_FROM_BYTES", 0)
+        if not isinstance(from_bytes, int) or isinstance(from_bytes, bool) or from_bytes < 0:
+            raise self._refused("BLOBS_FROM_BYTES", "a whole number, 0 or more")
         self.write_alias: str = self.options.get("USING", "default")
         self.max_results: int = self.options.get("MAX_RESULTS_PER_PRINCIPAL", 200)
+        self.max_claims: int = self.options.get("MAX_CLAIMS_PER_PRINCIPAL", 100_000)
         self._sweeps = Pace(SWEEP_INTERVAL_SECONDS)
-        self._state = DatabaseStateStore(alias, params)
+        self._state = self._make_state(params)
+
+    def _make_state(self, params: Mapping[str, Any]) -> DatabaseStateStore:
+        return DatabaseStateStore(self.alias, params)
+
+    def _refused(self, option: str, meaning: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{SETTING}['STORES'][{self.alias!r}]['OPTIONS'][{option!r}] is {self.options[option]!r}; "
+            f"it must be {meaning}."
+        )
 
     @property
-    def state(self) -> DatabaseStateStore:
+    def place(self) -> Hashable:
+        return DatabaseStore, self.write_alias
+
+    @property
+    def state(self) -> StateStore:
         return self._state
 
     def check(self, **kwargs: Any) -> Iterable[CheckMessage]:
@@ -76,6 +117,20 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
                 f"The store {self.alias!r} uses the database {self.write_alias!r}, which is not in DATABASES.",
                 hint=f"Set {SETTING}['STORES'][{self.alias!r}]['OPTIONS']['USING'] to one of {sorted(connections)}.",
                 id="django_mcp.E010",
+            )
+        blobs = self.options.get("BLOBS")
+        if blobs is not None:
+            yield from self._check_storage(blobs)
+
+    def _check_storage(self, blobs: str) -> Iterator[CheckMessage]:
+        try:
+            BlobStorage(blobs).storage  # noqa: B018 - it is made here
+        except ConfigurationError as error:
+            known = sorted(settings.STORAGES)
+            yield Error(
+                f"The store {self.alias!r} keeps large values in a storage that is not there. {error}",
+                hint=f"Set {SETTING}['STORES'][{self.alias!r}]['OPTIONS']['BLOBS'] to one of {known}.",
+                id="django_mcp.E011",
             )
 
     # Streams and calls: what begins them also takes away what is over
@@ -100,6 +155,26 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
             server, scope, calls, owner=owner, lease_seconds=lease_seconds, session=session, stream=stream
         )
 
+    @translated
+    def glance(
+        self, *, streams: Collection[str] = (), calls: Collection[str] = (), questions: Collection[str] = ()
+    ) -> dict[str, Mark]:
+        read = self._marks
+        return {
+            **read(Stream, filter(is_stream_name, streams), "last", "reader", "is_open"),
+            **read(Call, calls, "fence", "state", "cancel_requested"),
+            **read(Question, filter(is_question_id, questions), "state"),
+        }
+
+    def _marks(self, model: type[Model], names: Iterable[str], *columns: str) -> dict[str, Mark]:
+        rows = model._default_manager.using(self.write_alias)
+        sorted_names = sorted(names)
+        return {
+            row[0]: row[1:]
+            for start in range(0, len(sorted_names), GLANCE_ROWS)
+            for row in rows.filter(pk__in=sorted_names[start : start + GLANCE_ROWS]).values_list("pk", *columns)
+        }
+
     @transactional
     def forget_session(self, session: str) -> None:
         # Held first, so that nobody appends to one while its events are deleted.
@@ -119,12 +194,14 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
         lease_seconds: float,
         lifetime_seconds: float,
         takeover: bool = False,
+        digest: str = "",
     ) -> ClaimOutcome:
         self._tidy()
         for _ in range(CLAIM_ROUNDS):
             now = timezone.now()
             terms = {
                 "state": ClaimState.RUNNING,
+                "digest": digest,
                 "owner": f"{socket.gethostname()[:80]}:{os.getpid()}",
                 "lease_until": now + timedelta(seconds=lease_seconds),
                 "created_at": now,
@@ -132,14 +209,23 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
             }
             found = self._claims(server, scope, key).first()
             if found is None:
+                self._check_room_for_claims(server, scope)
                 fence = self._first_claim(server, scope, key, terms)
-            elif found.state == ClaimState.FREE or found.is_over(now) or (takeover and _is_abandoned(found, now)):
+            elif found.is_free(now) or (takeover and found.is_abandoned(now) and found.digest == digest):
                 fence = self._next_claim(found, terms)
             else:
-                return _standing(found, now)
+                return _standing(found, now, digest)
             if fence is not None:
                 return Claimed(fence=fence)
         raise StoreUnavailable("A claim was neither had nor found taken")
+
+    def _check_room_for_claims(self, server: str, scope: str) -> None:
+        """Raise Overloaded over the bound. To count costs what there is, so a large bound is looked at rarely."""
+        if secrets.randbelow(max(1, self.max_claims // CLAIM_COUNTS)):
+            return
+        mine = Claim.objects.using(self.write_alias).filter(server=server, scope=scope)
+        if mine.order_by("key_digest").values_list("pk", flat=True)[self.max_claims - 1 : self.max_claims]:
+            raise Overloaded(RETRY_AFTER_SECONDS, "principal", message="Too many idempotency keys")
 
     def _first_claim(self, server: str, scope: str, key: str, terms: Mapping[str, Any]) -> int | None:
         fence = 1 + secrets.randbits(40)
@@ -163,12 +249,10 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
         return found.fence + 1 if won else None
 
     @translated
-    def peek(self, server: str, scope: str, key: str) -> Running | Interrupted | Done | None:
+    def peek(self, server: str, scope: str, key: str, *, digest: str | None = None) -> Standing | None:
         found = self._claims(server, scope, key).first()
         now = timezone.now()
-        if found is None or found.state == ClaimState.FREE or found.is_over(now):
-            return None
-        return _standing(found, now)
+        return None if found is None or found.is_free(now) else _standing(found, now, digest)
 
     @transactional
     def renew(self, server: str, scope: str, key: str, fence: int, *, lease_seconds: float) -> bool:
@@ -219,7 +303,7 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
         if not rows and cursor == 0:
             return 0, []
         last = self._last_number(server)
-        return last, [] if last == cursor else [(kind, "") for kind in LISTS]
+        return last, [] if last == cursor else list(EVERYTHING)
 
     def _last_number(self, server: str) -> int:
         sequence = ChangeSequence.objects.using(self.write_alias).filter(server=server)
@@ -291,14 +375,12 @@ class DatabaseStore(DatabaseStreams, DatabaseCalls, DatabaseQuestions, LogStore)
         return swept.delete()[0] + results.filter(pk__in=list(ended)).delete()[0]
 
 
-def _standing(found: Claim, now: datetime) -> Running | Interrupted | Done:
+def _standing(found: Claim, now: datetime, digest: str | None) -> Standing:
+    if digest is not None and found.digest != digest:
+        return Mismatched()
     if found.state == ClaimState.DONE:
         return Done(outcome=json.loads(found.outcome))
     return Running() if found.is_held(now) else Interrupted()
-
-
-def _is_abandoned(found: Claim, now: datetime) -> bool:
-    return found.state == ClaimState.RUNNING and not found.is_held(now)
 
 
 def _digest(text: str) -> str:

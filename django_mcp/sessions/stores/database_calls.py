@@ -6,7 +6,6 @@ other whoever dies when.
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, cast
@@ -14,7 +13,7 @@ from typing import Final, cast
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from django_mcp.exceptions import FenceLost, Overloaded
+from django_mcp.exceptions import FenceLost, Overloaded, StoreUnavailable
 from django_mcp.models import Call, SessionQuota
 from django_mcp.models.call import CallQuerySet
 from django_mcp.models.call import CallState as State
@@ -69,7 +68,7 @@ class DatabaseCalls(CallLog):
         for call, digest in zip(calls, digests, strict=True):
             rows.append(
                 Call(
-                    id=secrets.token_hex(16),
+                    id=call.id,
                     session_id=session,
                     server=server,
                     scope=scope,
@@ -80,6 +79,7 @@ class DatabaseCalls(CallLog):
                     digest=call.digest,
                     payload=call.payload,
                     is_repeatable=call.is_repeatable,
+                    body_began=call.body_began,
                     owner=owner,
                     lease_until=now + timedelta(seconds=lease_seconds),
                     begun_at=now,
@@ -138,17 +138,21 @@ class DatabaseCalls(CallLog):
     @translated
     def find_call(self, call: str) -> CallRecord | None:
         row = self._calls().filter(pk=call).first()
-        return None if row is None else _record(row)
+        return None if row is None else call_record(row)
 
     @translated
     def find_running_call(self, session: str, request_id: str) -> CallRecord | None:
         row = self._call_named(session, request_id).first()
-        return None if row is None else _record(row)
+        return None if row is None else call_record(row)
 
-    @transactional
+    @translated
     def request_cancel(self, session: str, request_id: str) -> bool:
+        # Most that is cancelled has ended, or is not recorded yet: that is seen without a write.
         found = self._call_named(session, request_id).values_list("pk", flat=True).first()
-        return self._calls().unended().filter(pk=found).update(cancel_requested=True) == 1
+        if found is None:
+            return False
+        running = self._calls().unended().filter(pk=found)
+        return transact(lambda: running.update(cancel_requested=True) == 1, using=self.write_alias)
 
     def take_over_calls(
         self,
@@ -159,11 +163,18 @@ class DatabaseCalls(CallLog):
         interrupted: Callable[[CallRecord], bytes],
         limit: int = CALLS_AT_ONCE,
     ) -> list[CallRecord]:
-        taken = (
-            self._take_call(call, owner, lease_seconds=lease_seconds, interrupted=interrupted)
-            for call in self._due_calls(server, limit)
-        )
-        return [record for record in taken if record is not None]
+        taken: list[CallRecord] = []
+        for call in self._due_calls(server, limit):
+            try:
+                record = self._take_call(call, owner, lease_seconds=lease_seconds, interrupted=interrupted)
+            except StoreUnavailable:
+                if not taken:
+                    raise
+                # What was taken before is the owner's, who has to learn it.
+                break
+            if record is not None:
+                taken.append(record)
+        return taken
 
     @translated
     def _due_calls(self, server: str, limit: int) -> list[Call]:
@@ -176,7 +187,7 @@ class DatabaseCalls(CallLog):
         state = State(
             fate(body_began=call.body_began, is_repeatable=call.is_repeatable, cancel_requested=call.cancel_requested)
         )
-        event = interrupted(_record(call)) if state == State.INTERRUPTED else None
+        event = interrupted(call_record(call)) if state == State.INTERRUPTED else None
 
         def take() -> CallRecord | None:
             now = timezone.now()
@@ -185,7 +196,7 @@ class DatabaseCalls(CallLog):
                 self._end_call(call, abandoned, state, event, now)
             elif not abandoned.take(owner, now + timedelta(seconds=lease_seconds)):
                 return None
-            return _record(self._calls().get(pk=call.pk))
+            return call_record(self._calls().get(pk=call.pk))
 
         try:
             return transact(take, using=self.write_alias)
@@ -242,7 +253,7 @@ class DatabaseCalls(CallLog):
         return Call.objects.using(self.write_alias)
 
 
-def _record(row: Call) -> CallRecord:
+def call_record(row: Call) -> CallRecord:
     return CallRecord(
         id=row.pk,
         fence=row.fence,

@@ -1,27 +1,29 @@
 """The generations of a conversation in the project's database: commits, history, and what was called.
 
 A commit is one transaction: the head moves where its generation is still the expected one, which holds the row until
-the blobs and the snapshot are there too. Nobody sees one without the others.
+the blobs and the snapshot are there too. Nobody sees one without the others. Objects of a file storage are written
+before it begins.
 """
 
 import hashlib
 import json
-import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, cast
 
-from django.db.models import BigIntegerField, F
+from django.db.models import BigIntegerField, F, QuerySet
 from django.utils import timezone
 
 from django_mcp.conf import mcp_settings
-from django_mcp.exceptions import ConversationNotFound, CorruptBlob, HeadMoved
-from django_mcp.models import Blob, Conversation, PastCall, Snapshot
+from django_mcp.exceptions import ConversationNotFound, CorruptBlob, HeadMoved, StoreUnavailable
+from django_mcp.models import Conversation, PastCall, Snapshot
 from django_mcp.models.conversation import ConversationQuerySet, ConversationState
 from django_mcp.models.past_call import NAME_LENGTH
 from django_mcp.models.transactions import outages, transact, translated
+from django_mcp.sessions.stores.database_blobs import DatabaseBlobs, GivenUp, Prepared
 from django_mcp.sessions.stores.state import (
     HISTORY_AT_ONCE,
     CallNote,
@@ -34,15 +36,15 @@ from django_mcp.sessions.stores.state import (
     is_kept,
 )
 
-BLOBS_AT_ONCE: Final = 500
+COMMIT_ROUNDS: Final = 5
 TRIM_EVERY: Final = 10
 """History is cut in one commit of so many: the rows beyond it are never more, and are not kept to any reader."""
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DatabaseGenerations(StateStore):
     """What a state store in the database does to one conversation."""
+
+    _blobs: DatabaseBlobs
 
     def commit(
         self,
@@ -57,8 +59,9 @@ class DatabaseGenerations(StateStore):
         if hashlib.sha256(manifest).hexdigest() != snapshot:
             raise ValueError("The snapshot's address is not the SHA-256 of its manifest.")
         number = base_generation + 1
+        size = len(manifest) + sum(map(len, blobs.values()))
 
-        def move() -> bool:
+        def move(prepared: Prepared) -> bool:
             now = timezone.now()
             changes: dict[str, Any] = {"generation": number, "last_used_at": now}
             if blobs:
@@ -66,14 +69,38 @@ class DatabaseGenerations(StateStore):
             expected = self._rows().unended().filter(pk=conversation.id, generation=base_generation)
             if not expected.update(**changes):
                 return False
-            Blob.objects.using(self.write_alias).keep(conversation.family, blobs, now)
-            size = len(manifest) + sum(map(len, blobs.values()))
-            self._add(conversation.id, number, snapshot, manifest, now, size=size, call=_call_text(call))
+            self._blobs.keep(prepared, now)
+            self._add(conversation.id, number, snapshot, manifest, now, size=size, call=call_text(call))
             return True
 
-        if not transact(move, using=self.write_alias):
+        if not self._move(conversation, base_generation, blobs, move):
             raise HeadMoved(self._standing(conversation))
         return Head(conversation=conversation, generation=number, snapshot=snapshot, manifest=manifest)
+
+    def _move(
+        self,
+        conversation: ConversationRecord,
+        base_generation: int,
+        blobs: Mapping[str, bytes],
+        move: Callable[[Prepared], bool],
+    ) -> bool:
+        """Run `move()` in one transaction, once what it keeps is prepared; False where the head is another one."""
+        for _ in range(COMMIT_ROUNDS):
+            if self._blobs.large(blobs) and not self._is_at(conversation, base_generation):
+                return False
+            try:
+                prepared = self._blobs.prepare(conversation.family, blobs)
+            except GivenUp:
+                continue
+            try:
+                return transact(partial(move, prepared), using=self.write_alias)
+            except GivenUp:
+                self._blobs.discard(prepared)
+        raise StoreUnavailable("What a commit needs is collected again and again")
+
+    @translated
+    def _is_at(self, conversation: ConversationRecord, generation: int) -> bool:
+        return self._rows().unended().filter(pk=conversation.id, generation=generation).exists()
 
     def _add(
         self,
@@ -116,20 +143,8 @@ class DatabaseGenerations(StateStore):
     def blob(self, conversation: ConversationRecord, digest: str) -> bytes:
         return self.blobs(conversation, [digest])[digest]
 
-    @translated
     def blobs(self, conversation: ConversationRecord, digests: Iterable[str]) -> dict[str, bytes]:
-        wanted = list(dict.fromkeys(digests))
-        rows = Blob.objects.using(self.write_alias)
-        found: dict[str, bytes] = {}
-        for start in range(0, len(wanted), BLOBS_AT_ONCE):
-            names = [digest for digest in wanted[start : start + BLOBS_AT_ONCE] if _DIGEST.fullmatch(digest)]
-            found |= rows.bodies(conversation.family, names)
-        for digest in wanted:
-            if digest not in found:
-                raise CorruptBlob(digest, "is missing")
-            if hashlib.sha256(found[digest]).hexdigest() != digest:
-                raise CorruptBlob(digest)
-        return found
+        return self._blobs.read(conversation.family, digests)
 
     @translated
     def snapshot(self, conversation: ConversationRecord, generation: int) -> Head:
@@ -144,7 +159,9 @@ class DatabaseGenerations(StateStore):
         kept = Snapshot.objects.using(self.write_alias).filter(
             conversation_id=conversation.id, number__gt=F("conversation__generation") - mcp_settings.STATE_HISTORY
         )
-        rows = kept.order_by("-number").values_list("number", "address", "created_at", "size", "call", "copied_from")
+        return self._lines(kept.order_by("-number")[:limit])
+
+    def _lines(self, snapshots: QuerySet[Snapshot]) -> list[Generation]:
         return [
             Generation(
                 number=number,
@@ -154,10 +171,12 @@ class DatabaseGenerations(StateStore):
                 call=CallNote(**json.loads(call)) if call else None,
                 copied_from=copied_from,
             )
-            for number, address, created, size, call, copied_from in rows[:limit]
+            for number, address, created, size, call, copied_from in snapshots.values_list(
+                "number", "address", "created_at", "size", "call", "copied_from"
+            )
         ]
 
-    def note(self, conversation: ConversationRecord, call: CallNote) -> None:
+    def note(self, conversation: ConversationRecord, call: CallNote, *, created: datetime | None = None) -> None:
         kept = mcp_settings.CALL_NOTES
         if not kept:
             return
@@ -169,6 +188,7 @@ class DatabaseGenerations(StateStore):
                 name=call.name[:NAME_LENGTH],
                 outcome=call.outcome,
                 milliseconds=call.milliseconds,
+                created_at=created or timezone.now(),
             )
 
         transact(write, using=self.write_alias)
@@ -241,7 +261,7 @@ class DatabaseGenerations(StateStore):
         return head_of(row, generation, handle)
 
     def _rows(self) -> ConversationQuerySet:
-        return Conversation.objects.using(self.write_alias)
+        return Conversation.objects.using(self.write_alias).kept_by("")
 
 
 def check_number(generation: int) -> None:
@@ -276,5 +296,5 @@ def head_of(row: Conversation, generation: int, handle: str | None = None) -> He
     return Head(conversation=record_of(row, handle), generation=generation, snapshot=address, manifest=manifest)
 
 
-def _call_text(call: CallNote | None) -> str:
+def call_text(call: CallNote | None) -> str:
     return "" if call is None else json.dumps(asdict(call), separators=(",", ":"))

@@ -65,13 +65,13 @@ class DatabaseQuestions(QuestionLog):
     def read_questions(self, session: str, questions: Iterable[str]) -> dict[str, QuestionRecord]:
         now = timezone.now()
         rows = self._asked(session, questions)
-        return {row.pk: _record(row, now) for row in rows}
+        return {row.pk: question_record(row, now) for row in rows}
 
     @translated
     def questions_of(self, call: str) -> list[QuestionRecord]:
         now = timezone.now()
         rows = self._questions().filter(call=call).order_by("asked_at", "pk") if call else ()
-        return [_record(row, now) for row in rows]
+        return [question_record(row, now) for row in rows]
 
     @transactional
     def sweep_questions(self) -> int:
@@ -88,7 +88,7 @@ class DatabaseQuestions(QuestionLog):
         return Question.objects.using(self.write_alias)
 
 
-def _record(row: Question, now: datetime) -> QuestionRecord:
+def question_record(row: Question, now: datetime) -> QuestionRecord:
     is_late = row.state == State.WAITING and row.expires_at <= now
     return QuestionRecord(
         id=row.pk,

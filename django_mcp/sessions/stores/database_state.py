@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import Principal
-from django_mcp.exceptions import ConversationNotFound, LimitExceeded, Overloaded
+from django_mcp.exceptions import ConversationNotFound, LimitExceeded
 from django_mcp.models import Conversation, SessionQuota
 from django_mcp.models.conversation import (
     ConversationKind,
@@ -25,10 +25,13 @@ from django_mcp.models.conversation import (
     name_digest,
     owner_digest,
 )
-from django_mcp.models.session import RETRY_AFTER_SECONDS, subscriber_address
+from django_mcp.models.session import subscriber_address
 from django_mcp.models.transactions import Pace, outages, transact, translated
-from django_mcp.sessions.stores.collection import Collection
-from django_mcp.sessions.stores.database_generations import DatabaseGenerations, check_number, head_of, record_of
+from django_mcp.sessions.stores.census import MAX_CONVERSATIONS, Census
+from django_mcp.sessions.stores.database_blobs import DatabaseBlobs
+from django_mcp.sessions.stores.database_collection import DatabaseCollection
+from django_mcp.sessions.stores.database_generations import check_number, head_of, record_of
+from django_mcp.sessions.stores.database_moves import DatabaseMoves
 from django_mcp.sessions.stores.state import (
     COLLECT_AT_ONCE,
     MAX_FINGERPRINT_LENGTH,
@@ -44,23 +47,27 @@ if TYPE_CHECKING:
     from django_mcp.models.session import AnyUser
 
 BEGIN_ROUNDS: Final = 5
-MAX_CONVERSATIONS: Final = 1_000_000
+BLOBS_FROM_BYTES: Final = 65_536
 SWEEP_INTERVAL_SECONDS: Final = 60
 SWEEP_ROWS: Final = 500
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
-class DatabaseStateStore(DatabaseGenerations):
+class DatabaseStateStore(DatabaseMoves):
     supports_transactions = True
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, params)
         self.write_alias = self.options.get("USING", "default")
+        self._blobs = DatabaseBlobs(
+            self.write_alias,
+            storage=self.options.get("BLOBS"),
+            from_bytes=self.options.get("BLOBS_FROM_BYTES", BLOBS_FROM_BYTES),
+        )
         self.max_conversations: int = self.options.get("MAX_CONVERSATIONS", MAX_CONVERSATIONS)
         self._sweeps = Pace(SWEEP_INTERVAL_SECONDS)
-        self._census = Pace(SWEEP_INTERVAL_SECONDS)
-        self._uncounted = 0
+        self._census = Census(self._rows, limit=self.max_conversations, using=self.write_alias)
 
     # Begin and find
 
@@ -121,29 +128,13 @@ class DatabaseStateStore(DatabaseGenerations):
                 self._hold_quota(made)
             made.save(using=self.write_alias, force_insert=True)
 
-        self._count()
+        self._census.admit()
         transact(insert, using=self.write_alias)
 
     def _hold_quota(self, made: Conversation) -> None:
         SessionQuota.objects.using(self.write_alias).hold(made.owner_digest)
         cap = mcp_settings.MAX_CONVERSATIONS_PER_PRINCIPAL
         self._rows().filter(owner_digest=made.owner_digest).make_room(cap, made.created_at)
-
-    @translated
-    def _count(self) -> None:
-        """Hold the cap on all conversations: count anew in good time before so many may have begun.
-
-        The processes together overshoot by a sixteenth of what was free, each, and less the closer it gets.
-        """
-        self._uncounted -= 1
-        if self._uncounted >= 0 and not self._census.is_due(self.write_alias):
-            return
-        free = self.max_conversations - self._rows().active().count()
-        if free <= 0:
-            free += self._rows().expire(SWEEP_ROWS)
-        if free <= 0:
-            raise Overloaded(RETRY_AFTER_SECONDS, "global", message="Too many conversations")
-        self._uncounted = free // 16
 
     def find(
         self, conversation: str, *, server: str, tenant: str, principal: Principal, user: "AnyUser" = None
@@ -197,6 +188,10 @@ class DatabaseStateStore(DatabaseGenerations):
             raise ConversationNotFound
         return head_of(row, row.generation)
 
+    @translated
+    def probe(self) -> None:
+        self._rows().filter(pk="").exists()
+
     # Forks
 
     def fork(self, conversation: ConversationRecord, generation: int | None = None) -> Head:
@@ -248,7 +243,7 @@ class DatabaseStateStore(DatabaseGenerations):
                 manifest=past.manifest,
             )
 
-        self._count()
+        self._census.admit()
         return transact(copy, using=self.write_alias)
 
     # Ends
@@ -289,7 +284,7 @@ class DatabaseStateStore(DatabaseGenerations):
 
     def collect(self, references: References, *, limit: int = COLLECT_AT_ONCE, dry_run: bool = False) -> Collected:
         with outages(self.write_alias):
-            return Collection(self.write_alias, references, limit=limit, is_dry=dry_run).run()
+            return DatabaseCollection(self.write_alias, self._blobs, references, limit=limit, is_dry=dry_run).run()
 
 
 def _new_handle() -> str:

@@ -7,16 +7,17 @@ is down, and never answers an outage with "there is none". Every backend passes
 `django_mcp.testing.state_contract.StateStoreContract`.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from asgiref.sync import sync_to_async
 
 from django_mcp.core.principal import Principal
+from django_mcp.sessions.stores.moves import MovableState
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -112,19 +113,24 @@ class Collected:
     is_complete: bool = True
 
 
-class StateStore(ABC):
+class StateStore(MovableState):
     """The `state` of a backend that an alias of `STORES` names. Sync methods are the truth, `a` twins wrap them.
 
     `find…()` check the caller. All other methods take the record that those return.
     """
 
-    supports_transactions: ClassVar[bool] = False
+    supports_transactions: bool = False
     """Are its writes part of the caller's transaction on the database `write_alias`?"""
     write_alias: str = "default"
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         self.alias = alias
         self.options: dict[str, Any] = dict(params.get("OPTIONS", {}))
+
+    @property
+    def keeper(self) -> str:
+        """Return what the rows of the conversations that it keeps say: its alias, "" for the tables of a database."""
+        return "" if self.supports_transactions else self.alias
 
     # Begin and find
 
@@ -185,6 +191,10 @@ class StateStore(ABC):
         Raises ConversationNotFound if it is unknown.
         """
 
+    @abstractmethod
+    def probe(self) -> None:
+        """Ask for what is not there, of every system that conversations are in. Raises StoreUnavailable."""
+
     # Generations
 
     @abstractmethod
@@ -238,8 +248,11 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def note(self, conversation: ConversationRecord, call: CallNote) -> None:
-        """Note a call that left no generation. The newest CALL_NOTES of them are kept, none where that is 0."""
+    def note(self, conversation: ConversationRecord, call: CallNote, *, created: datetime | None = None) -> None:
+        """Note a call that left no generation, of now or of a time in the past.
+
+        The newest CALL_NOTES of them are kept, none where that is 0.
+        """
 
     @abstractmethod
     def calls(self, conversation: ConversationRecord, limit: int = HISTORY_AT_ONCE) -> list[NotedCall]:
