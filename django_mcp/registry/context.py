@@ -37,6 +37,8 @@ class Channel(Protocol):
     @property
     def cancelled(self) -> bool: ...
     @property
+    def roots_changed(self) -> bool: ...
+    @property
     def protocol_version(self) -> str: ...
     @property
     def client_capabilities(self) -> Any: ...
@@ -130,6 +132,11 @@ class Context:
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more. A sync handler that runs long reads it now and then."""
         return self._channel.cancelled
+
+    @property
+    def roots_changed(self) -> bool:
+        """Whether the client said since this call began that its roots are others; `alist_roots()` has them."""
+        return self._channel.roots_changed
 
     @property
     def protocol_version(self) -> str:

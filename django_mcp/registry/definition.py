@@ -81,11 +81,25 @@ class ToolDefinition(Definition[P, R]):
     output_schema: Mapping[str, Any] | None = None
     stateful: bool = False
     atomic: bool = False
+    validates_itself: bool = False
+    """Whether the function says itself, in its own words, what is wrong with its arguments."""
+    listed: Callable[[HttpRequest], bool] | None = None
+    """Who sees it in the list, where its own run decides who may call it."""
 
     @property
     def repeatable(self) -> bool:
         """Whether running the tool twice does no harm, by its own word."""
         return bool(self.read_only or self.idempotent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bundle(Definition[P, R]):
+    """Definitions that are made of something else, such as the actions of a view, when the server is compiled.
+
+    `members()` raises RegistryError where they cannot be.
+    """
+
+    members: Callable[[], Sequence[Definition[..., Any]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -37,7 +37,8 @@ class Server:
         version: the version clients see.
         title, instructions: texts for people and models.
         prefix: put before the name of each tool and prompt.
-        store: alias in the setting `STORES` of the store that keeps this server's records.
+        store: alias in the setting `STORES` of the store that keeps this server's records; by default the one that
+            the setting `STORE` names.
 
     Raises:
         RegistryError: a server of that name exists.

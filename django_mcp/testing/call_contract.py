@@ -113,8 +113,8 @@ class CallLogContract:
         self.begin(store, server, session=session)
 
     def test_a_scope_has_so_many_calls_at_once_whatever_their_sessions(self, store: LogStore, server: str) -> None:
-        calls = [NewCall(request_id=str(number)) for number in range(MAX_CALLS_PER_SCOPE // 4)]
         for _ in range(4):
+            calls = [NewCall(request_id=str(number)) for number in range(MAX_CALLS_PER_SCOPE // 4)]
             session = secrets.token_hex(32)
             store.begin_calls(server, "scope", calls, owner="one", lease_seconds=30, session=session)
         with pytest.raises(Overloaded):
@@ -272,7 +272,17 @@ class CallLogContract:
         assert self.record(store, hold).state == "succeeded"
         assert self.events(store, session, stream) == ([], True)
 
+    def test_a_call_is_found_by_the_id_that_its_caller_chose(self, store: LogStore, server: str) -> None:
+        chosen = secrets.token_hex(16)
+        assert self.begin(store, server, id=chosen) == CallHold(id=chosen, fence=1)
+        assert self.record(store, CallHold(id=chosen, fence=1)).request_id == "1"
+
     # Take-over
+
+    def test_a_call_that_began_with_its_body_is_not_run_again(self, store: LogStore, server: str) -> None:
+        self.begin(store, server, lease_seconds=0, body_began=True)
+        (ended,) = self.take_over(store, server)
+        assert ended.state == "interrupted"
 
     def test_a_call_whose_owner_is_alive_is_not_taken(self, store: LogStore, server: str) -> None:
         hold = self.begin(store, server)

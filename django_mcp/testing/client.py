@@ -21,6 +21,7 @@ from mcp_types.version import (
 from pydantic import BaseModel
 
 from django_mcp.registry.server import DEFAULT, servers
+from django_mcp.server.idempotency import IDEMPOTENCY_META_KEY
 from django_mcp.server.threads import AMBIENT, Threads
 from django_mcp.testing.answers import AnswerBook, Answers
 from django_mcp.testing.door import InProcessDoor
@@ -136,6 +137,7 @@ class Client:
         answers: Answers | None = None,
         answer: bool = True,
         after: Reply | None = None,
+        idempotency_key: str | None = None,
     ) -> CallResult:
         """Call a tool.
 
@@ -144,8 +146,11 @@ class Client:
             answer: False stops at the questions: the result has `stopped` and `questions`, and the tool has not run.
             after: a result that stopped at its questions; this call answers them. The same one may be given again, as
                 a client does that repeats its last round. In the handshake era the call begins anew.
+            idempotency_key: names the call, so that sending it again under the same key does not run it again.
         """
-        params = {"name": name, "arguments": dict(arguments or {})}
+        params: dict[str, Any] = {"name": name, "arguments": dict(arguments or {})}
+        if idempotency_key is not None:
+            params["_meta"] = {IDEMPOTENCY_META_KEY: idempotency_key}
         reply = await self.arequest("tools/call", params, answers=answers, answer=answer, after=after)
         return _as(CallResult, reply)
 
@@ -213,9 +218,12 @@ class Client:
         answers: Answers | None = None,
         answer: bool = True,
         after: Reply | None = None,
+        idempotency_key: str | None = None,
     ) -> CallResult:
         """Call a tool; see `acall`."""
-        return async_to_sync(self.acall)(name, arguments, answers=answers, answer=answer, after=after)
+        return async_to_sync(self.acall)(
+            name, arguments, answers=answers, answer=answer, after=after, idempotency_key=idempotency_key
+        )
 
     def read(self, uri: str, *, answers: Answers | None = None) -> ReadResult:
         """Read a resource."""

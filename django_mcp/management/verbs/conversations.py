@@ -22,7 +22,8 @@ from django_mcp.management.verbs.base import Verb
 from django_mcp.models import Conversation
 from django_mcp.models.conversation import ConversationKind, ConversationQuerySet, ConversationState
 from django_mcp.registry.server import DEFAULT
-from django_mcp.sessions.stores import Head, StateStore, state_store
+from django_mcp.server.compile import store_alias_of
+from django_mcp.sessions.stores import Head, StateStore, state_store, store_of
 
 COLUMNS: Final = ("id", "kind", "user", "server", "tenant", "generation", "state", "created", "last used")
 
@@ -84,7 +85,7 @@ class ConversationsVerb(Verb):
                 case _:
                     state = state_store(options["store"])
                     row = named(_rows(state).select_related("user"), options["id"], "conversation")
-                    self.act(state, row, options, stdout, stderr)
+                    self.act(store_of(row), row, options, stdout, stderr)
 
     def act(
         self,
@@ -144,7 +145,7 @@ class ConversationsVerb(Verb):
         except document.UnreadableDocument as error:
             raise CommandError(f"{file} cannot be imported: {error}.") from None
         server = server_for(found, options["server"])
-        state = state_store(options["store"] or server.store)
+        state = state_store(options["store"] or store_alias_of(server))
         head = imported(state, found, server=server, user=options["user"], tenant=options["tenant"])
         _tell_begun(head, f"of {options['user']} has {len(found.values)} keys", stdout, stderr)
 
