@@ -6,9 +6,9 @@ may ask the database; `needs_database()` says beforehand when it will not.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.conf import settings
 from django.contrib import auth
@@ -18,6 +18,7 @@ from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
+from django.utils.module_loading import import_string
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import ANONYMOUS, Principal
@@ -29,6 +30,8 @@ from django_mcp.setting import SETTING
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
+_ADAPTER: Final = "django_mcp.contrib.rest_framework.authentication.EndpointAuthentication"
+"""Named and not imported: a project without Django REST framework has nothing of it."""
 _TOKEN_START = "mcp_"  # noqa: S105 - how one is recognised, not one
 
 
@@ -39,6 +42,8 @@ class Identity:
     principal: Principal
     user: "AbstractBaseUser | AnonymousUser"
     auth: object | None = None
+    authenticator: object | None = None
+    """What authenticated the caller; None for the anonymous."""
 
 
 class BaseAuthentication:
@@ -110,10 +115,10 @@ def authenticate(request: HttpRequest) -> Identity:
     is required and there are none; StoreUnavailable where the database is down.
     """
     with outages(DEFAULT_DB_ALIAS):
-        for one in _classes():
+        for one in endpoint_classes():
             identity = one.authenticate(request)
             if identity is not None:
-                return identity
+                return replace(identity, authenticator=one)
     if request.headers.get("authorization", "").strip(" \t"):
         raise AuthenticationFailed("No authentication class knows these credentials")
     if mcp_settings.ACCESS != "public":
@@ -123,12 +128,12 @@ def authenticate(request: HttpRequest) -> Identity:
 
 def needs_database(headers: Mapping[bytes, bytes]) -> bool:
     """Say whether `authenticate()` may ask more than these headers (lower-case names), and so needs a thread."""
-    return any(one.is_addressed(headers) for one in _classes())
+    return any(one.is_addressed(headers) for one in endpoint_classes())
 
 
 def challenge() -> str:
     """Return the WWW-Authenticate header of a 401 (RFC 9110, 11.6.1)."""
-    schemes = dict.fromkeys(one.scheme for one in _classes() if one.scheme) or {"Bearer": None}
+    schemes = dict.fromkeys(one.scheme for one in endpoint_classes() if one.scheme) or {"Bearer": None}
     return ", ".join(f'{scheme} realm="{mcp_settings.SERVER_NAME}"' for scheme in schemes)
 
 
@@ -138,12 +143,34 @@ def principal_of(user: "AbstractBaseUser") -> Principal:
 
 
 @functools.cache
-def _classes() -> tuple[BaseAuthentication, ...]:
+def endpoint_classes() -> tuple[BaseAuthentication, ...]:
+    """Return what AUTHENTICATION names, in its order."""
     found = mcp_settings.imported("AUTHENTICATION")
-    for path, given in zip(mcp_settings.AUTHENTICATION, found, strict=True):
-        if not (isinstance(given, type) and issubclass(given, BaseAuthentication)):
-            raise ConfigurationError(f"{SETTING}['AUTHENTICATION'] names {path!r}, which is not a BaseAuthentication.")
-    return tuple(given() for given in found)
+    return tuple(
+        endpoint_authentication(path, given) for path, given in zip(mcp_settings.AUTHENTICATION, found, strict=True)
+    )
+
+
+def endpoint_authentication(path: str, given: object) -> BaseAuthentication:
+    """Return what an entry of AUTHENTICATION stands for. Raises ConfigurationError if it stands for nothing usable."""
+    if isinstance(given, type):
+        if issubclass(given, BaseAuthentication):
+            return given()
+        if is_of_rest_framework(given):
+            adapter: type[BaseAuthentication] = import_string(_ADAPTER)
+            return adapter(given)  # type: ignore[call-arg]
+    raise ConfigurationError(
+        f"{SETTING}['AUTHENTICATION'] names {path!r}, which is no authentication class, neither of this package nor "
+        "of Django REST framework."
+    )
+
+
+def is_of_rest_framework(given: type) -> bool:
+    """Say whether it is an authentication class of Django REST framework, without importing that."""
+    return any(
+        (one.__module__, one.__qualname__) == ("rest_framework.authentication", "BaseAuthentication")
+        for one in given.__mro__
+    )
 
 
 def _access_token(authorization: str) -> str | None:
@@ -171,7 +198,7 @@ def _logged_in(session: Any, request: HttpRequest) -> "AbstractBaseUser | None":
 
 def _forget(*, setting: str, **kwargs: object) -> None:
     if setting == SETTING:
-        _classes.cache_clear()
+        endpoint_classes.cache_clear()
 
 
 setting_changed.connect(_forget, dispatch_uid="django_mcp.authentication")

@@ -5,6 +5,9 @@ E002 distributions     E006 other callables    E010… a store's own    W002 SEC
 E004 applications      E007 login cookies      W005 SERVER_NAME       W003 SQLite
 E008 registry          E003 routes             W006 clocks            W004 URLs
 
+Of a store's own: E010 USING, E011 BLOBS, E012 CACHE, W007 a cache that is pointless for the cached database; of one on
+Redis W012 to W015 (`redis_checks`). Of the channel layer W010 and W011 (`layer_checks`).
+
 W001 to W003 are for `--deploy` alone: a project that `startproject` just made would be warned at every command. W005
 and W006 ask the databases that `--database` names, and no other.
 """
@@ -21,7 +24,7 @@ from django.db import connections, router
 from django.db.models import Count
 from django.utils.module_loading import import_string
 
-from django_mcp.authentication import BaseAuthentication
+from django_mcp.authentication import endpoint_authentication
 from django_mcp.conf import mcp_settings, read_settings
 from django_mcp.exceptions import ConfigurationError
 from django_mcp.models import Conversation, MCPSession
@@ -40,6 +43,10 @@ CLOCKS: Final = {
     "mysql": "SELECT UNIX_TIMESTAMP()",
 }
 """What tells the seconds since 1970 by the clock of a database's own machine."""
+
+_AUTHENTICATION_HINT: Final = (
+    "Name classes by their dotted paths, as in 'django_mcp.authentication.AccessTokenAuthentication'."
+)
 
 AppConfigs = Sequence[AppConfig] | None
 
@@ -152,7 +159,7 @@ def check_deployment(app_configs: AppConfigs, **kwargs: Any) -> list[CheckMessag
                 id="django_mcp.W002",
             )
         )
-    return [*messages, *_sqlite()]
+    return [*messages, *_sqlite(), *_stores()]
 
 
 @register(Tags.database)
@@ -205,12 +212,14 @@ def _authentication() -> Iterator[CheckMessage]:
         problem = _import_problem(path)
         if not problem:
             given = import_string(path)
-            if isinstance(given, type) and issubclass(given, BaseAuthentication):
-                continue
-            problem = "is not a subclass of django_mcp.authentication.BaseAuthentication"
+            try:
+                endpoint_authentication(path, given)
+            except ConfigurationError as error:
+                yield Error(str(error), hint=_AUTHENTICATION_HINT, id="django_mcp.E005")
+            continue
         yield Error(
             f"{SETTING}['AUTHENTICATION'] names {path!r}, which {problem}.",
-            hint="Name classes by their dotted paths, as in 'django_mcp.authentication.AccessTokenAuthentication'.",
+            hint=_AUTHENTICATION_HINT,
             id="django_mcp.E005",
         )
     if not mcp_settings.AUTHENTICATION and mcp_settings.ACCESS != "public":
@@ -257,6 +266,14 @@ def _login_cookies() -> Iterator[CheckMessage]:
             hint=f"List the origins of your own pages in {SETTING}['ALLOWED_ORIGINS'].",
             id="django_mcp.E007",
         )
+
+
+def _stores() -> Iterator[CheckMessage]:
+    for alias in stores:
+        try:
+            yield from stores[alias].check_deployment()
+        except ConfigurationError:
+            continue  # E009 tells it
 
 
 def _sqlite() -> Iterator[CheckMessage]:

@@ -43,7 +43,7 @@ async def admit(
     )
     try:
         if not _is_plain(head):
-            arrival.caller = await threads.run(_identify, arrival, head.client)
+            arrival.caller = await threads.door.run(_identify, arrival, head.client)
     except AuthenticationFailed as error:
         logger.info("not authenticated: %s", error.reason)
         return unauthenticated(authentication.challenge(), head.origin)
@@ -74,6 +74,7 @@ def _identify(arrival: Arrival, address: str) -> Caller:
     identity: Identity = authentication.authenticate(request)
     request.user = identity.user  # type: ignore[assignment]
     request.auth = identity.auth  # type: ignore[attr-defined]
+    request.authenticator = identity.authenticator  # type: ignore[attr-defined]
     return Caller(principal=identity.principal, tenant=tenant_of(request), user=identity.user, address=address)
 
 

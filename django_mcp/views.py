@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHt
 from django.views.decorators.csrf import csrf_exempt
 
 from django_mcp.door import admit
+from django_mcp.exceptions import Overloaded
 from django_mcp.registry.server import DEFAULT
 from django_mcp.security import (
     POST_METHODS,
@@ -26,9 +27,11 @@ from django_mcp.security import (
     examine,
     raw_headers,
 )
+from django_mcp.server.drain import process_drain
 from django_mcp.server.event_stream import EventStream
 from django_mcp.server.exchange import Exchange
-from django_mcp.server.threads import AMBIENT
+from django_mcp.server.threads import IN_VIEW
+from django_mcp.server.wire import Answer, failure_of
 
 _Response = TypeVar("_Response", bound=HttpResponseBase)
 _CHUNK_BYTES: Final = 65_536
@@ -64,13 +67,17 @@ async def endpoint(request: HttpRequest, server: str = DEFAULT, **kwargs: Any) -
         return request
 
     streams = isinstance(request, ASGIRequest)
-    arrival = await admit(head, body.value(), same_request, threads=AMBIENT, streams=streams, listens=False)
+    arrival = await admit(head, body.value(), same_request, threads=IN_VIEW, streams=streams, listens=False)
     if isinstance(arrival, Refusal):
         return _response(arrival.status, arrival.all_headers, arrival.body)
     exchange = Exchange(server, arrival)
     cors = cors_headers(head.origin)
+    answer: Answer | EventStream | None
     try:
-        answer = await exchange.answer()
+        with process_drain().exchange(exchange.abandon):
+            answer = await exchange.answer()
+    except Overloaded as error:
+        answer = failure_of(error, modern=False).answer()
     except BaseException:
         exchange.abandon()
         raise
@@ -78,7 +85,7 @@ async def endpoint(request: HttpRequest, server: str = DEFAULT, **kwargs: Any) -
         response = StreamingHttpResponse(_frames(answer, exchange))
         return _with_headers(response, [*answer.headers, *cors])
     if answer is None:
-        return HttpResponse(status=204)
+        answer = exchange.lost()
     headers = [*answer.headers, *cors, (b"cache-control", b"no-store")]
     if answer.body:
         headers.append((b"content-type", b"application/json"))
@@ -92,8 +99,9 @@ endpoint._non_atomic_requests = _EveryDatabase()  # type: ignore[attr-defined]
 async def _frames(answer: EventStream, exchange: Exchange) -> AsyncIterator[bytes]:
     finished = False
     try:
-        async for frame in answer.frames:
-            yield frame
+        with process_drain().exchange(exchange.abandon, is_new=False):
+            async for frame in answer.frames:
+                yield frame
         finished = True
     finally:
         if not finished:

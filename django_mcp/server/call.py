@@ -8,7 +8,7 @@ here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
 
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+COALESCED: Final = frozenset({"notifications/progress", "notifications/message"})
+"""What says the latest of something, so that a later one may take its place where they come too fast."""
+
 QUESTION_META_KEY: Final = "org.django-mcp/question"
 _LEVELS: Final[tuple[str, ...]] = get_args(LoggingLevel)
 _TRANSPORT: Final = {flag: TransportContext(kind="streamable-http", can_send_request=flag) for flag in (False, True)}
@@ -63,6 +66,11 @@ class Outlet(Protocol):
     """Where a call's messages to the client go."""
 
     can_ask: bool
+
+    @property
+    def used(self) -> float:
+        """Which part of what the response may hold is taken, 0…1."""
+        ...
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         """Send a notification on the response of the call."""
@@ -90,6 +98,7 @@ class NoOutlet:
     """The outlet of a door that answers with one JSON body: notifications are dropped, questions refused."""
 
     can_ask = False
+    used = 0.0
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
         pass
@@ -99,6 +108,10 @@ class NoOutlet:
 
     async def disconnect(self) -> None:
         pass
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Call:
@@ -135,6 +148,8 @@ class Call:
         self._lease: Lease | None = None
         self._progress: float | None = None
         self._finished = False
+        self.on_begin: Callable[[], Awaitable[None]] = _nothing
+        self.roots_changed = False
         self.sealed_state: str | None = params.get("requestState") if params else None
         meta = params.get("_meta") if params else None
         self.meta: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
@@ -320,7 +335,19 @@ class Call:
     async def close_stream(self) -> None:
         await self.outlet.disconnect()
 
-    # What ends it.
+    # What begins and ends it.
+
+    async def begin(self) -> None:
+        """Say that the body of a tool is run now. Before, another process could run it in the place of this one.
+
+        Raises:
+            CallCancelled: another process does.
+        """
+        await self.on_begin()
+
+    def resume_progress(self, progress: float | None) -> None:
+        """Send only progress above what another process has sent of this call."""
+        self._progress = progress
 
     def cancel(self) -> None:
         """Stop the work as soon as possible. A body that must not be interrupted learns it by `ctx.cancelled`.

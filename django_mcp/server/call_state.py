@@ -24,7 +24,9 @@ from django_mcp.exceptions import (
     CommitUnknown,
     ConversationNotFound,
     HandleRefused,
+    KeptElsewhere,
     StateConflict,
+    StateLost,
     StateNotSaved,
     StateUnavailable,
     StoreUnavailable,
@@ -221,6 +223,8 @@ class CallState:
             self._commit_all()
         except (ConversationNotFound, TokenRefused):
             raise StateNotSaved("the conversation has ended meanwhile.", is_rolled_back=is_atomic) from None
+        except StateLost:
+            raise StateNotSaved("the store has lost what was kept for this user.", is_rolled_back=is_atomic) from None
         except StateConflict as conflict:
             raise StateConflict(conflict.keys, is_rolled_back=is_atomic) from None
         except StateValueError as error:
@@ -288,12 +292,23 @@ class CallState:
 
         store = self.store
         together = len(drafts) > 1 and store.supports_transactions
-        committed = transact(work, using=store.write_alias) if together else work()
+        committed = self._together(work) if together else work()
         for ground, base, head in committed:
             ground.base = Base(head=head, reader=base.reader)
             self._watch("manifest", len(base.head.manifest), len(head.manifest), head)
             if ground is self._conversation:
                 self._is_committed = head.generation != base.head.generation
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Commit in one transaction, unless a store keeps one of the two that takes part in none."""
+        using = self.store.write_alias
+        is_ours = not connections[using].in_atomic_block
+        try:
+            return transact(work, using=using)
+        except KeptElsewhere:
+            if not is_ours:
+                raise
+        return work()
 
     def _commit(self, ground: Ground, draft: Draft, note: CallNote) -> tuple[Base, Head]:
         base = ground.base

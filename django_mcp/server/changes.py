@@ -13,6 +13,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from django_mcp.conf import mcp_settings
+from django_mcp.server.background import in_background
 from django_mcp.server.threads import Threads
 from django_mcp.server.wake import wake_bus
 from django_mcp.sessions.stores import store
@@ -22,6 +23,7 @@ logger = logging.getLogger("django_mcp.changes")
 
 Change = tuple[ChangeKind, str]
 MAX_BACKLOG: Final = 1_000
+_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(eq=False)
@@ -68,7 +70,7 @@ class ChangeFeed:
         subscription = Subscription()
         self._subscriptions.add(subscription)
         if self._poller is None:
-            self._poller = asyncio.get_running_loop().create_task(self._poll(threads), name="mcp-changes")
+            self._poller = in_background(self._poll(threads), "mcp-changes")
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -96,6 +98,8 @@ class ChangeFeed:
                     cursor, changes = await threads.run(store(self._alias).changes_since, self._server, self._cursor)
                 except Exception as error:
                     logger.warning("changes of %r could not be read, trying again: %s", self._server, error)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    event.set()
                     continue
                 self._cursor = cursor
                 for change in changes:

@@ -5,6 +5,8 @@ The first mistake of each definition is collected, so that `manage.py check` rep
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -15,6 +17,7 @@ from django.utils.functional import Promise
 from django_mcp.conf import mcp_settings
 from django_mcp.exceptions import ConfigurationError, RegistryError
 from django_mcp.registry.definition import (
+    Bundle,
     CompletionDefinition,
     Definition,
     PromptDefinition,
@@ -49,30 +52,31 @@ class CompiledServer:
         self.title = source.title or (mcp_settings.SERVER_TITLE if self.is_default else "")
         self.instructions = source.instructions or (mcp_settings.INSTRUCTIONS if self.is_default else "")
         self.key = key_of(source.name)
-        self.store_alias = source.store
+        self.store_alias = store_alias_of(source)
         self.tools: dict[str, CompiledTool] = {}
         self.prompts: dict[str, CompiledPrompt] = {}
         self.resources: dict[str, CompiledResource] = {}
         self.templates: list[CompiledResource] = []
         self.completions: dict[tuple[str, str], CompiledCompletion] = {}
         self.revision = source.revision
+        self.definitions: list[Definition[..., Any]] = []
+        for recorded in source.definitions:
+            with _collecting(errors):
+                self.definitions += recorded.members() if isinstance(recorded, Bundle) else [recorded]
         # Completions come last: which prompt one means depends on the names of all.
-        for definition in sorted(source.definitions, key=lambda one: isinstance(one, CompletionDefinition)):
-            try:
+        for definition in sorted(self.definitions, key=lambda one: isinstance(one, CompletionDefinition)):
+            with _collecting(errors):
                 self._add(definition)
-            except RegistryError as error:
-                if errors is None:
-                    raise
-                errors.append(error)
 
     @property
     def varies(self) -> bool:
         """Whether what is listed depends on who asks, or in which language."""
         return any(
             definition.permission is not None
+            or getattr(definition, "listed", None) is not None
             or isinstance(definition.title, Promise)
             or isinstance(definition.description, Promise)
-            for definition in self.source.definitions
+            for definition in self.definitions
         )
 
     def _add(self, definition: Definition[..., Any]) -> None:
@@ -157,7 +161,22 @@ class CompiledServer:
         return f"{self.source.prefix}{getattr(config, 'mcp_prefix', '')}{name}"
 
 
+@contextmanager
+def _collecting(errors: list[RegistryError] | None) -> Iterator[None]:
+    try:
+        yield
+    except RegistryError as error:
+        if errors is None:
+            raise
+        errors.append(error)
+
+
 _compiled: WeakKeyDictionary[Server, CompiledServer] = WeakKeyDictionary()
+
+
+def store_alias_of(source: Server) -> str:
+    """Return the alias of the store that keeps a server's records."""
+    return mcp_settings.STORE if source.store == DEFAULT else source.store
 
 
 def compiled(source: Server) -> CompiledServer:

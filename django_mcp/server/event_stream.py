@@ -14,6 +14,9 @@ STREAM_HEADERS: Final = (
     (b"content-encoding", b"identity"),
 )
 
+MAX_RESPONSE_BYTES: Final = 8_388_608
+"""What one response sends: a server that takes everything at once (Daphne) would hold it all for a slow client."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventStream:

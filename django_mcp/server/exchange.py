@@ -6,27 +6,32 @@ The era is told by the `_meta` envelope and the `MCP-Protocol-Version` header, n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Final, cast
 
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
-from mcp_types import INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY, RequestId
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY, RequestId
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core import strict_json
 from django_mcp.registry.server import servers
-from django_mcp.server import session_stream
+from django_mcp.server import standalone
 from django_mcp.server.caller import Arrival
-from django_mcp.server.compile import CompiledServer, compiled
+from django_mcp.server.compile import compiled
+from django_mcp.server.drain import process_drain
 from django_mcp.server.event_stream import EventStream
 from django_mcp.server.handshake import HandshakeExchange
-from django_mcp.server.kernel import Kernel
+from django_mcp.server.kernel import kernel_of
 from django_mcp.server.modern import ModernExchange
-from django_mcp.server.wire import Answer, Failure, method_not_allowed
+from django_mcp.server.wire import Answer, Failure, failure_of, method_not_allowed
 
 _NOT_A_MESSAGE: Final = Failure(
     code=INVALID_REQUEST, message="The body must be one JSON-RPC message object", status=400
+)
+_LOST: Final = Failure(
+    code=INTERNAL_ERROR,
+    message="worker_lost: the server process ended, and the call may have had effects",
+    data={"reason": "worker_lost"},
 )
 _POST_ONLY: Final = method_not_allowed(b"POST, OPTIONS")
 
@@ -36,8 +41,9 @@ class Exchange:
 
     def __init__(self, server: str, arrival: Arrival) -> None:
         self._arrival = arrival
-        self._kernel = _kernel(compiled(servers[server]), arrival.listens)
+        self._kernel = kernel_of(compiled(servers[server]), arrival.listens)
         self._inner: ModernExchange | HandshakeExchange | None = None
+        self._message: Any = None
 
     async def answer(self) -> Answer | EventStream | None:
         """Return what to send: JSON, a stream of events, or None when the client left and nothing is to be said."""
@@ -51,15 +57,26 @@ class Exchange:
         if not arrival.listens or arrival.headers.get(MCP_PROTOCOL_VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS:
             return _POST_ONLY
         if arrival.method == "GET":
-            return await session_stream.open_stream(self._kernel, arrival)
-        return await session_stream.terminate(self._kernel, arrival)
+            return await standalone.open_stream(self._kernel, arrival)
+        return await standalone.terminate(self._kernel, arrival)
 
     def abandon(self) -> None:
         """The client is gone."""
         if self._inner is not None:
             self._inner.abandon()
 
+    def lost(self) -> Answer:
+        """Return the answer to a request that was abandoned because the process ends.
+
+        Where it may have had effects, no status invites a proxy or a client to send it again: nobody knows them.
+        """
+        request_id = _readable_id(self._message)
+        if self._inner is not None and self._inner.may_have_had_effects:
+            return _LOST.answer(request_id)
+        return failure_of(process_drain().refusal(), modern=True).answer(request_id)
+
     async def _post(self, message: Any) -> Answer | EventStream | None:
+        self._message = message
         if self._is_modern(message):
             if not _is_message(message) or "method" not in message:
                 return _NOT_A_MESSAGE.answer(_readable_id(message))
@@ -77,11 +94,6 @@ class Exchange:
         params = message.get("params") if isinstance(message, dict) else None
         meta = params.get("_meta") if isinstance(params, Mapping) else None
         return isinstance(meta, Mapping) and PROTOCOL_VERSION_META_KEY in meta
-
-
-@lru_cache(maxsize=64)
-def _kernel(server: CompiledServer, listens: bool) -> Kernel:
-    return Kernel(server, listens=listens)
 
 
 def _is_message(value: Any) -> bool:

@@ -1,81 +1,42 @@
-"""Exchanges of the handshake era: sessions, event ids, replay (MCP 2025-03-26, 2025-06-18, 2025-11-25, transports).
+"""Exchanges of the handshake era: one POST of a session (MCP 2025-03-26, 2025-06-18, 2025-11-25, transports).
 
-The record of the session is read from the database for each request, so any process serves it. What runs here is in
-`local_session`.
+Any process serves any of them: the session is read from the database for each request, and what becomes a stream is
+in the store.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mcp.server.connection import Connection
 from mcp.server.runner import ServerRunner
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, RequestId
+from mcp_types import INVALID_PARAMS, INVALID_REQUEST, RequestId
 
-from django_mcp.conf import mcp_settings
 from django_mcp.exceptions import SessionNotFound
 from django_mcp.models import MCPSession
-from django_mcp.server.call import Call, NoOutlet, Outlet
+from django_mcp.server.call import Call, NoOutlet
 from django_mcp.server.caller import Arrival
-from django_mcp.server.capabilities import require_declared_for
 from django_mcp.server.connection import connection_of
+from django_mcp.server.event_reader import EventReader
 from django_mcp.server.event_stream import EventStream
+from django_mcp.server.keeper import CallKeeper, keeper_of
 from django_mcp.server.kernel import Kernel
-from django_mcp.server.local_session import (
-    LocalSession,
-    StandaloneOutbound,
-    forget_if_empty,
-    local_session,
-)
-from django_mcp.server.response import response
+from django_mcp.server.log import Log
+from django_mcp.server.questioning import take_answer
+from django_mcp.server.reply import Reply
+from django_mcp.server.run import DEFAULT_LOG_LEVEL, Run, request_digest, request_id_text
+from django_mcp.server.run_outlet import SessionOutbound
 from django_mcp.server.session_lookup import SESSION_HEADER, check_version, find_session
-from django_mcp.server.session_stream import frames, primes
-from django_mcp.server.stream import OutputLimit, Stream
-from django_mcp.server.wire import Answer, Failure, Refusal, encode_notification, encode_result, failure_of
+from django_mcp.server.standalone import read_again
+from django_mcp.server.wire import Answer, Failure, Refusal, encode_result, failure_of
 
 ACCEPTED: Final = Answer(status=202)
 BATCHING_VERSION: Final = "2025-03-26"
 MAX_BATCH: Final = 20
-DEFAULT_LOG_LEVEL: Final = "info"
 
 _BAD_BATCH: Final = Failure(code=INVALID_REQUEST, message="A batch is not allowed here", status=400)
-_COALESCED: Final = frozenset({"notifications/progress", "notifications/message"})
-_running: set[asyncio.Task[None]] = set()
-
-
-class HandshakeOutlet:
-    """Notifications and questions onto the response stream of the POST, in its order."""
-
-    can_ask = True
-
-    def __init__(self, session: MCPSession, local: LocalSession, stream: Stream) -> None:
-        self._session = session
-        self._local = local
-        self._stream = stream
-        self.parted = asyncio.Event()
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        try:
-            await self._stream.room()
-        except OutputLimit:
-            if method in _COALESCED:
-                return
-            raise MCPError(INTERNAL_ERROR, "too much output for one stream", {"reason": "output_limit"}) from None
-        self._stream.append(encode_notification(method, params))
-
-    async def ask(self, method: str, params: Mapping[str, Any] | None, timeout: float | None) -> dict[str, Any]:
-        require_declared_for(method, params, self._session.capabilities_data)
-        return await self._local.ask(self._stream, method, params, timeout)
-
-    async def disconnect(self) -> None:
-        # Without an id in its hands the client could not come back.
-        if primes(self._session) or self._stream.last:
-            self.parted.set()
-            self._stream.touch()
-            self._stream.disconnect()
 
 
 class HandshakeExchange:
@@ -85,8 +46,8 @@ class HandshakeExchange:
         self._kernel = kernel
         self._arrival = arrival
         self._message = message
-        self._finals: list[Answer] = []
-        self._begun = False
+        self._log = Log.of(kernel.server.store_alias, arrival.threads)
+        self._runs: Sequence[Run] = ()
 
     async def answer(self) -> Answer | EventStream | None:
         """Serve the message, or the batch of messages."""
@@ -102,8 +63,18 @@ class HandshakeExchange:
         except Exception as error:
             return failure_of(error, modern=False).answer(_id_of(self._message))
 
+    @property
+    def may_have_had_effects(self) -> bool:
+        """Whether it could do harm to send the message again."""
+        return any(run.may_have_had_effects for run in self._runs)
+
     def abandon(self) -> None:
         """The client closed the connection; its calls go on and can be resumed."""
+
+    @property
+    def _keeper(self) -> CallKeeper:
+        # Under WSGI each request has an event loop of its own.
+        return keeper_of(self._kernel, self._arrival.threads, lasts=self._arrival.streams)
 
     async def _initialize(self, message: Mapping[str, Any]) -> Answer:
         arrival, request_id = self._arrival, message["id"]
@@ -119,7 +90,7 @@ class HandshakeExchange:
             raise MCPError(INVALID_PARAMS, "Invalid initialize parameters")
         dumped = client.model_dump(mode="json", by_alias=True, exclude_none=True)
         caller = arrival.caller
-        _, session_id = await arrival.threads.run(
+        _, session_id = await arrival.threads.door.run(
             MCPSession.objects.begin,
             server=self._kernel.server.key,
             principal=caller.principal,
@@ -142,143 +113,88 @@ class HandshakeExchange:
         session = await find_session(self._kernel, self._arrival, used=lasting)
         if isinstance(self._message, list):
             self._check_batch(session, messages)
-        local = local_session(session.key)
         requests = []
         for message in messages:
             if "method" not in message:
-                local.take_answer(message)
+                await take_answer(self._log, session.key, message)
             elif "id" in message:
                 requests.append(message)
             else:
-                await self._take_notification(session, local, message)
+                await self._take_notification(session, message)
         if not requests:
-            forget_if_empty(session.key)
             return ACCEPTED
-        return await self._run_all(session, local, requests)
+        return await self._attached(session) or await self._run_all(session, requests)
 
     def _check_batch(self, session: MCPSession, messages: Sequence[Mapping[str, Any]]) -> None:
         allowed = session.protocol_version == BATCHING_VERSION and 0 < len(messages) <= MAX_BATCH
         if not allowed or any(message.get("method") == "initialize" for message in messages):
             raise Refusal(_BAD_BATCH)
 
-    async def _take_notification(self, session: MCPSession, local: LocalSession, message: Mapping[str, Any]) -> None:
-        params = message.get("params")
-        if message["method"] == "notifications/cancelled" and isinstance(params, dict):
+    async def _take_notification(self, session: MCPSession, message: Mapping[str, Any]) -> None:
+        params, method = message.get("params"), message["method"]
+        if method == "notifications/cancelled" and isinstance(params, dict):
             request_id = params.get("requestId")
-            # True is no id, though a dictionary takes it for 1.
             if isinstance(request_id, str | int) and not isinstance(request_id, bool):
-                call = local.calls.get(request_id)
-                if call is not None:
-                    call.cancel()
+                await self._keeper.cancel(session.key, request_id_text(request_id))
             return
-        call = self._call(session, local, NoOutlet(), None, params)
-        runner: ServerRunner[Any] = ServerRunner(self._kernel.lowlevel, call.connection, {})
-        await runner.on_notify(call, message["method"], params)
-
-    async def _run_all(
-        self, session: MCPSession, local: LocalSession, requests: Sequence[Mapping[str, Any]]
-    ) -> Answer | EventStream:
-        stream = local.open_stream()
-        shared = HandshakeOutlet(session, local, stream) if self._arrival.streams else None
-        tasks = []
-        for message in requests:
-            params = message.get("params")
-            call = self._call(session, local, shared or NoOutlet(), message["id"], params)
-            # A repeated id is an independent call; only the first can be cancelled by it.
-            local.calls.setdefault(message["id"], call)
-            task = call.task = asyncio.get_running_loop().create_task(self._run(call, message, local, stream))
-            _running.add(task)
-            task.add_done_callback(_running.discard)
-            tasks.append(task)
-        closer = asyncio.get_running_loop().create_task(self._close(tasks, local, stream))
-        _running.add(closer)
-        closer.add_done_callback(_running.discard)
-        try:
-            if shared is None:
-                await asyncio.shield(closer)
-            else:
-                await stream.settled(mcp_settings.KEEPALIVE_SECONDS)
-        except asyncio.CancelledError:
-            # The door was ended. The calls go on, and their stream is forgotten in its time.
-            self._keep(local, stream)
-            raise
-        if stream.closed and not stream.last and not (shared is not None and shared.parted.is_set()):
-            local.drop(stream)
-            forget_if_empty(session.key)
-            return self._json()
-        self._keep(local, stream)
-        return EventStream(frames=frames(session, stream, 0, parted=shared.parted if shared else None))
-
-    async def _run(self, call: Call, message: Mapping[str, Any], local: LocalSession, stream: Stream) -> None:
-        request_id: RequestId = message["id"]
-        final: Answer | None = None
-        try:
-            method = message["method"]
-            final = await response(
-                call, method, request_id, await self._kernel.run(call, method, message.get("params"))
-            )
-        except Exception as error:
-            final = failure_of(error, modern=False).answer(request_id)
-        finally:
-            call.finish()
-            if local.calls.get(request_id) is call:
-                del local.calls[request_id]
-            # A cancelled request gets no response (basic/utilities/cancellation).
-            if final is not None and not call.cancelled:
-                self._finals.append(final)
-                if self._begun or stream.last:
-                    self._begin(stream)
-
-    def _begin(self, stream: Stream) -> None:
-        """Answer by events from here on: what has ended so far goes onto the stream."""
-        self._begun = True
-        for final in self._finals:
-            stream.append(final.body)
-        self._finals.clear()
-
-    def _keep(self, local: LocalSession, stream: Stream) -> None:
-        """Answer by events, and forget them some time after the last."""
-        self._begin(stream)
-        if stream.closed:
-            local.retire(stream)
-
-    async def _close(self, tasks: Sequence[asyncio.Task[None]], local: LocalSession, stream: Stream) -> None:
-        await asyncio.wait(tasks)
-        stream.close()
-        if self._begun:
-            local.retire(stream)
-
-    def _json(self) -> Answer:
-        """Return the results as one JSON body; without a body when all were cancelled."""
-        finals = self._finals
-        if isinstance(self._message, list):
-            return Answer(status=200, body=b"[" + b",".join(final.body for final in finals) + b"]")
-        return finals[0] if finals else ACCEPTED
-
-    def _call(
-        self,
-        session: MCPSession,
-        local: LocalSession,
-        outlet: Outlet,
-        request_id: RequestId | None,
-        params: Any,
-    ) -> Call:
-        connection = connection_of(
-            session.protocol_version,
-            session.client_info_data,
-            session.capabilities_data,
-            outbound=StandaloneOutbound(session, local),
-        )
-        return Call(
+        if method == "notifications/roots/list_changed":
+            await self._arrival.threads.door.run(session.note_roots_changed)
+        call = Call(
             self._kernel.server,
             self._arrival,
-            connection=connection,
-            outlet=outlet,
-            request_id=request_id,
+            connection=connection_of(
+                session.protocol_version,
+                session.client_info_data,
+                session.capabilities_data,
+                outbound=SessionOutbound(self._log, session),
+            ),
+            outlet=NoOutlet(),
+            request_id=None,
             params=params if isinstance(params, dict) else None,
             session=session,
             log_level=session.log_level or DEFAULT_LOG_LEVEL,
         )
+        runner: ServerRunner[Any] = ServerRunner(self._kernel.lowlevel, call.connection, {})
+        await runner.on_notify(call, method, params)
+
+    async def _attached(self, session: MCPSession) -> EventStream | None:
+        """Return the stream of the call that runs under the id of the message, if it is the same call sent again."""
+        message = self._message
+        if not self._arrival.listens or not isinstance(message, dict) or message.get("method") != "tools/call":
+            return None
+        log = self._log
+        record = await log.do(log.store.find_running_call, session.key, request_id_text(message["id"]))
+        if record is None or record.digest != request_digest(message):
+            return None
+        return await read_again(log, session, record.stream)
+
+    async def _run_all(self, session: MCPSession, requests: Sequence[Mapping[str, Any]]) -> Answer | EventStream:
+        arrival = self._arrival
+        reply = Reply(self._log, session, self._keeper, streams=arrival.streams, resumes=arrival.listens)
+        self._runs = [Run(self._kernel, arrival, session, message, reply) for message in requests]
+        reply.begin(self._runs)
+        try:
+            stream = await reply.settled()
+        except BaseException:
+            # The door was ended. What has begun goes on, and its stream can be read; nothing else is begun any more.
+            if any(run.may_go_on for run in self._runs):
+                reply.open()
+            else:
+                for run in self._runs:
+                    run.lose()
+            raise
+        if stream is None:
+            return self._json(reply.finals)
+        reader = EventReader(self._log, session, stream, number=0, stays=True, resumes=arrival.listens)
+        return EventStream(frames=reader.frames())
+
+    def _json(self, finals: Sequence[Answer]) -> Answer:
+        """Return the results as one JSON body; without a body when all were cancelled."""
+        if not finals:
+            return ACCEPTED
+        if isinstance(self._message, list):
+            return Answer(status=200, body=b"[" + b",".join(final.body for final in finals) + b"]")
+        return finals[0]
 
 
 def _id_of(message: Any) -> RequestId | None:

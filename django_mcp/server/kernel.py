@@ -7,7 +7,7 @@ not. Nothing is kept between two requests here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from mcp.server.caching import CacheHint
@@ -206,7 +206,7 @@ class Kernel:
 
     async def set_level(self, context: Context, params: SetLevelRequestParams) -> EmptyResult:
         call = _enter(context)
-        await call.arrival.threads.run(call.session.set_log_level, params.level)
+        await call.arrival.threads.door.run(call.session.set_log_level, params.level)
         return EmptyResult()
 
     async def subscribe(self, context: Context, params: SubscribeRequestParams) -> EmptyResult:
@@ -214,12 +214,12 @@ class Kernel:
         uri = str(params.uri)
         if not await self._readable(call, [uri]):
             raise not_found(uri)
-        await call.arrival.threads.run(call.session.subscribe, uri)
+        await call.arrival.threads.door.run(call.session.subscribe, uri)
         return EmptyResult()
 
     async def unsubscribe(self, context: Context, params: UnsubscribeRequestParams) -> EmptyResult:
         call = _enter(context)
-        await call.arrival.threads.run(call.session.unsubscribe, str(params.uri))
+        await call.arrival.threads.door.run(call.session.unsubscribe, str(params.uri))
         return EmptyResult()
 
     async def listen(self, context: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
@@ -254,6 +254,12 @@ class Kernel:
         hints = {method: CacheHint(ttl_ms=ttl_ms, scope="public" if open_to_all else "private") for method in _CACHED}
         hints["resources/read"] = CacheHint(ttl_ms=0, scope="private")
         return hints
+
+
+@lru_cache(maxsize=64)
+def kernel_of(server: CompiledServer, listens: bool) -> Kernel:
+    """Return the kernel of a server for one kind of door, made once."""
+    return Kernel(server, listens=listens)
 
 
 class _LowLevelServer(LowLevelServer[Any]):

@@ -17,10 +17,13 @@ from mcp_types import (
 
 from django_mcp.exceptions import LimitExceeded
 from django_mcp.server.call import Call
-from django_mcp.server.changes import change_feed
+from django_mcp.server.changes import Subscription, change_feed
+from django_mcp.server.drain import process_drain
 from django_mcp.sessions.stores.base import ChangeKind
 
 MAX_URIS: Final = 1_000
+FULL: Final = 0.9
+"""From which part of what a response may hold on a subscription ends, for its client to begin another."""
 
 _METHODS: Final[dict[ChangeKind, str]] = {
     "tools": "notifications/tools/list_changed",
@@ -36,13 +39,18 @@ Readable = Callable[[Sequence[str]], Awaitable[Collection[str]]]
 async def listen(
     call: Call, params: SubscriptionsListenRequestParams, readable: Readable
 ) -> SubscriptionsListenResult:
-    """Acknowledge what will be delivered, then deliver it until the client goes away.
+    """Acknowledge what will be delivered, then deliver it until the client goes away, or this process does.
 
     The acknowledgement is the first message of the stream; each message carries the id of the request that opened it.
 
     Args:
         readable: says which of some URIs the caller may read; the others are not subscribed to.
+
+    Raises:
+        Overloaded: this process is going already.
     """
+    drain = process_drain()
+    drain.admit_stream()
     asked = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
     if len(asked) > MAX_URIS:
         raise LimitExceeded(f"more than {MAX_URIS} resource subscriptions")
@@ -50,27 +58,34 @@ async def listen(
     honoured = _honoured(params.notifications, [uri for uri in asked if uri in uris])
     meta = {SUBSCRIPTION_ID_META_KEY: call.request_id}
     feed = change_feed(call.server.key, call.server.store_alias)
-    subscription = await feed.subscribe(call.arrival.threads)
+    subscription = await feed.subscribe(call.arrival.threads.background)
     try:
         await call.notify(
             "notifications/subscriptions/acknowledged",
             {"notifications": honoured.model_dump(by_alias=True, exclude_none=True), "_meta": meta},
         )
-        while not subscription.lost:
-            for kind, uri in await subscription.next():
-                if kind == "resource":
-                    if uri in uris:
-                        await call.notify(_METHODS[kind], {"uri": uri, "_meta": meta})
-                elif _wants(honoured, kind):
-                    await call.notify(_METHODS[kind], {"_meta": meta})
-        # It is the server that ends this subscription (basic/patterns/cancellation): more was missed than is kept.
+        with drain.on_begin(subscription.arrived.set):
+            while not (subscription.lost or drain.is_draining or call.outlet.used > FULL):
+                for kind, uri in await subscription.next():
+                    if kind == "resource":
+                        for one in sorted(uris) if not uri else {uri}.intersection(uris):
+                            await call.notify(_METHODS[kind], {"uri": one, "_meta": meta})
+                    elif _wants(honoured, kind):
+                        await call.notify(_METHODS[kind], {"_meta": meta})
+        # It is the server that ends this subscription (basic/patterns/cancellation).
         await call.notify(
             "notifications/cancelled",
-            {"requestId": call.request_id, "reason": "changes were missed", "_meta": meta},
+            {"requestId": call.request_id, "reason": _reason(subscription), "_meta": meta},
         )
     finally:
         feed.unsubscribe(subscription)
     return SubscriptionsListenResult(_meta=meta)
+
+
+def _reason(subscription: Subscription) -> str:
+    if subscription.lost:
+        return "changes were missed"
+    return "the server process ends" if process_drain().is_draining else "the response is as long as one may be"
 
 
 def _honoured(requested: SubscriptionFilter, uris: list[str]) -> SubscriptionFilter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
 from mcp.shared.exceptions import NoBackChannelError
@@ -18,34 +18,67 @@ from mcp_types import RequestId
 
 from django_mcp.conf import mcp_settings
 from django_mcp.core import sse
-from django_mcp.server.call import Call, NoOutlet, Outlet
+from django_mcp.core.coalescing import Allowance
+from django_mcp.server.call import COALESCED, Call, NoOutlet, Outlet
 from django_mcp.server.caller import Arrival
 from django_mcp.server.connection import connection_of
-from django_mcp.server.event_stream import EventStream
+from django_mcp.server.event_stream import MAX_RESPONSE_BYTES, EventStream
 from django_mcp.server.headers import invalid
+from django_mcp.server.idempotency import has_key
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.permission import may_use
 from django_mcp.server.response import response
 from django_mcp.server.stream import Stream
-from django_mcp.server.wire import Answer, Failure, Refusal, encode_notification, failure_of
+from django_mcp.server.wire import OUTPUT_LIMIT, Answer, Failure, Refusal, encode_notification, failure_of
 
 ACCEPTED: Final = Answer(status=202)
+
+UNREAD_SECONDS: Final = 60.0
+"""A client that reads nothing for so long, while as much as is kept for it waits, counts as gone."""
 
 _running: set[asyncio.Task[None]] = set()
 """Keeps calls alive that go on after their client went away."""
 
 
 class ModernOutlet:
-    """Notifications onto the response; no questions, which the modern era puts into results."""
+    """Notifications onto the response; no questions, which the modern era puts into results.
+
+    A server that takes everything at once (Daphne) would hold all of it for a client that does not read. So the
+    response has a bound, near which those that say the latest of something become rare.
+    """
 
     can_ask = False
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, abandon: Callable[[], None]) -> None:
         self._stream = stream
+        self._abandon = abandon
+        self._allowances: dict[str, Allowance] = {}
+
+    @property
+    def used(self) -> float:
+        return self._stream.size / MAX_RESPONSE_BYTES
 
     async def notify(self, method: str, params: Mapping[str, Any] | None) -> None:
-        await self._stream.room()
-        self._stream.append(encode_notification(method, params))
+        try:
+            await self._stream.room(UNREAD_SECONDS)
+        except TimeoutError:
+            # It holds a handler's thread, of which there are few.
+            self._abandon()
+        if method in COALESCED and self.used > 0.5 and not self._may_go(method):
+            # Who says nothing else lets others have their turn.
+            await asyncio.sleep(0)
+            return
+        message = encode_notification(method, params)
+        if self.used + len(message) / MAX_RESPONSE_BYTES > 1:
+            raise OUTPUT_LIMIT.error()
+        self._stream.append(message)
+
+    def _may_go(self, method: str) -> bool:
+        now, used = asyncio.get_running_loop().time(), self.used
+        left = (self._allowances.get(method) or Allowance.fresh(used, now)).take(used, now)
+        if left is not None:
+            self._allowances[method] = left
+        return left is not None
 
     async def ask(self, method: str, params: Mapping[str, Any] | None, timeout: float | None) -> dict[str, Any]:
         raise NoBackChannelError(method)
@@ -80,7 +113,7 @@ class ModernExchange:
             await asyncio.wait([task])
             return self._outcome
         settled = await self._stream.settled(mcp_settings.KEEPALIVE_SECONDS)
-        if settled and self._stream.closed and self._stream.last == 0:
+        if settled and self._stream.closed and not self._stream.size:
             return self._outcome
         return EventStream(frames=self._frames(begin_with_comment=not settled))
 
@@ -92,6 +125,13 @@ class ModernExchange:
         elif self._task is not None:
             self._task.cancel()
         self._stream.close()
+
+    @property
+    def may_have_had_effects(self) -> bool:
+        """Whether it could do harm to send the request again."""
+        call = self._call
+        began = call is not None and call.body_began and not call.keeping.is_repeatable
+        return began and not has_key(self._message)
 
     @property
     def _outcome(self) -> Answer | None:
@@ -134,7 +174,7 @@ class ModernExchange:
         if begin_with_comment:
             yield sse.comment()
         async for message in self._stream.read(silence=mcp_settings.KEEPALIVE_SECONDS):
-            yield sse.comment() if message is None else sse.event(message.data)
+            yield sse.comment() if message is None else sse.event(message)
         if (outcome := self._outcome) is not None:
             yield sse.event(outcome.body)
 
@@ -151,7 +191,7 @@ class ModernExchange:
         return ACCEPTED if unsupported is None else _refusal(unsupported).failure.answer()
 
     def _outlet(self) -> Outlet:
-        return ModernOutlet(self._stream) if self._arrival.streams else NoOutlet()
+        return ModernOutlet(self._stream, self.abandon) if self._arrival.streams else NoOutlet()
 
 
 def _refusal(rejection: InboundLadderRejection) -> Refusal:

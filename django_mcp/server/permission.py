@@ -5,11 +5,14 @@ A permission hides and refuses alike: what a caller may not use is, for that cal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
-from django_mcp.registry.definition import Definition
+from django_mcp.registry.definition import Definition, ToolDefinition
 from django_mcp.server.caller import Arrival
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 D = TypeVar("D", bound=Definition[..., object])
 
@@ -29,14 +32,14 @@ async def may_use(definition: Definition[..., object], arrival: Arrival) -> bool
     """Whether the caller may use the definition; without a permission nothing is asked and no thread is taken."""
     if definition.permission is None:
         return True
-    return await arrival.threads.run(allows, definition, arrival)
+    return await arrival.threads.door.run(allows, definition, arrival)
 
 
 async def usable(definitions: Iterable[D], arrival: Arrival) -> set[D]:
     """Return the definitions that the caller may use, with one visit to a thread at most."""
     open_to_all, guarded = set(), []
     for definition in definitions:
-        if definition.permission is None:
+        if definition.permission is None and _listed(definition) is None:
             open_to_all.add(definition)
         else:
             guarded.append(definition)
@@ -44,6 +47,15 @@ async def usable(definitions: Iterable[D], arrival: Arrival) -> set[D]:
         return open_to_all
 
     def check() -> set[D]:
-        return {definition for definition in guarded if allows(definition, arrival)}
+        return {definition for definition in guarded if allows(definition, arrival) and _shows(definition, arrival)}
 
-    return open_to_all | await arrival.threads.run(check)
+    return open_to_all | await arrival.threads.door.run(check)
+
+
+def _listed(definition: Definition[..., object]) -> Callable[[HttpRequest], bool] | None:
+    return definition.listed if isinstance(definition, ToolDefinition) else None
+
+
+def _shows(definition: Definition[..., object], arrival: Arrival) -> bool:
+    listed = _listed(definition)
+    return listed is None or listed(arrival.request)

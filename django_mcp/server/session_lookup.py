@@ -55,4 +55,4 @@ async def find_session(kernel: Kernel, arrival: Arrival, *, used: bool) -> MCPSe
             session.mark_used()
         return session
 
-    return await arrival.threads.run(find)
+    return await arrival.threads.door.run(find)

@@ -1,8 +1,8 @@
-"""A sealed state opens its call's body once.
+"""A claim opens a call's body once, whatever the number of processes that are asked to run it.
 
-The last round of a call with questions carries a `requestState` that the client could send again, by accident or on
-purpose. Before the body of a tool that is neither read-only nor idempotent runs, that state is claimed in the store;
-every repeat, at whatever process, gets the recorded result (MCP 2026-07-28, basic/patterns/mrtr).
+Two things are claimed in the store before a body runs: the sealed `requestState` of the last round of a call with
+questions, which a client could send again by accident or on purpose (MCP 2026-07-28, basic/patterns/mrtr), and the
+idempotency key that a client chose. Whoever comes second waits for the first, and gets the recorded outcome.
 """
 
 from __future__ import annotations
@@ -10,145 +10,254 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, ErrorData
+from mcp_types import INVALID_PARAMS
 
 from django_mcp.conf import mcp_settings
-from django_mcp.core import strict_json
 from django_mcp.core.principal import scope_digest
 from django_mcp.exceptions import Overloaded, StateNotSaved, StoreUnavailable
+from django_mcp.server.background import in_background
 from django_mcp.server.call import Call
-from django_mcp.server.threads import Threads
-from django_mcp.sessions.sealing import seal, unseal
-from django_mcp.sessions.stores import Claimed, ClaimOutcome, Done, Interrupted, LogStore, store
+from django_mcp.server.outcome import Outcome
+from django_mcp.server.wake import wake_bus, wake_everywhere
+from django_mcp.server.wire import WORKER_LOST
+from django_mcp.sessions.sealing import Unsealable
+from django_mcp.sessions.stores import (
+    Claimed,
+    ClaimOutcome,
+    Done,
+    Interrupted,
+    LogStore,
+    Mismatched,
+    Running,
+    Standing,
+    store,
+)
 
 logger = logging.getLogger("django_mcp.calls")
 
-Record = Callable[[dict[str, Any]], None]
+S = TypeVar("S")
+Record = Callable[[Outcome], None]
 """Record the outcome of a run that succeeded, in the transaction that it is called in. May block."""
+Run = Callable[[Record], Awaitable[Outcome]]
+"""Do the work and return its outcome. What it raises instead is nobody's outcome: the work may be done again."""
 
-_PURPOSE: Final = "django_mcp.outcome"
-_SEALED: Final = "o1:"
-
-LEASE_SECONDS: Final = 30
-RENEW_SECONDS: Final = 10
+RENEWALS: Final = 3
+"""How often the lease of a claim is renewed in its time."""
+PAUSE_SECONDS: Final = 0.02
+"""Between two looks at a claim that somebody else holds, however often everything is woken."""
 
 
 class SingleUse:
-    """The one run of a body that a sealed state stands for."""
+    """The one run of a body that a key stands for.
 
-    def __init__(self, call: Call) -> None:
-        if call.sealed_state is None:
-            raise ValueError("the call carries no sealed state")
+    Args:
+        key: within the server, and the tenant and principal of the call.
+        digest: of the request, where the key could come with another one.
+        lifetime_seconds: how long the key stands for its run.
+        takeover: whether the work of an owner who was lost may be done again.
+        keeps_questions: whether the round that ended with questions is recorded like any other.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        key: str,
+        *,
+        digest: str = "",
+        lifetime_seconds: float,
+        takeover: bool = False,
+        keeps_questions: bool = False,
+    ) -> None:
         self._call = call
-        self._server = call.server.key
-        self._scope = scope_digest(call.caller.tenant, call.caller.principal)
-        self._key = "requestState:" + hashlib.sha256(call.sealed_state.encode()).hexdigest()
+        self._name = (call.server.key, scope_digest(call.caller.tenant, call.caller.principal), key)
+        self._digest = digest
+        self._lifetime_seconds = lifetime_seconds
+        self._takeover = takeover
+        self._keeps_questions = keeps_questions
         self._store: LogStore = store(call.server.store_alias)
-        self._recorded: dict[str, Any] | None = None
+        self._recorded: Outcome | None = None
 
-    async def once(self, run: Callable[[Record], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    @classmethod
+    def of_request_state(cls, call: Call, sealed_state: str) -> SingleUse:
+        """Return the run that the sealed state of a round stands for. It binds the request by itself."""
+        return cls(
+            call,
+            "requestState:" + hashlib.sha256(sealed_state.encode()).hexdigest(),
+            lifetime_seconds=mcp_settings.REQUEST_STATE_SECONDS,
+            keeps_questions=True,
+        )
+
+    async def find(self) -> Outcome | None:
+        """Return the outcome, once whoever is at work has one; None if the work is still to be done.
+
+        Raises MCPError as `once()` does.
+        """
+        standing = await self._after_others(self._peek)
+        return None if standing is None else self._known(standing)
+
+    async def once(self, run: Run) -> Outcome:
         """Return the outcome of `run`, run here or recorded before. It may record its outcome itself.
 
-        Once the body runs here nothing interrupts it, not even its client going away: its outcome is for the repeat.
-
         Raises:
-            MCPError: the body raised it, here or in the recorded run; or an earlier run was cut off by a crash, so
-                that its effects are unknown.
+            MCPError: an earlier run was cut off by a crash, so that its effects are unknown; or the key stands for
+                another request.
         """
-        while True:
-            claim = await self._claim()
-            if isinstance(claim, Claimed):
-                return _open(await self._run(claim.fence, run))
-            if isinstance(claim, Done):
-                return _open(strict_json.decode(unseal(_PURPOSE, claim.outcome, prefix=_SEALED)))
-            if isinstance(claim, Interrupted):
-                raise MCPError(INTERNAL_ERROR, "worker_lost: the call may have had effects", {"reason": "worker_lost"})
-            await asyncio.sleep(min(mcp_settings.POLL_SECONDS, 0.25))
+        claim = await self._after_others(self._claim)
+        if isinstance(claim, Claimed):
+            return await self._run(claim.fence, run)
+        if (known := self._known(claim)) is None:
+            raise WORKER_LOST.error()
+        return known
+
+    def _known(self, standing: Standing) -> Outcome | None:
+        """Return what was recorded; None where the work may be done again."""
+        match standing:
+            case Done():
+                try:
+                    return Outcome.unsealed(standing.outcome)
+                except Unsealable as error:
+                    logger.error("a recorded outcome cannot be read: %s", error)
+            case Mismatched():
+                reason = "idempotency_mismatch"
+                raise MCPError(INVALID_PARAMS, f"{reason}: the key stands for another call", {"reason": reason})
+            case Interrupted() if self._takeover:
+                return None
+        raise WORKER_LOST.error()
+
+    async def _after_others(self, ask: Callable[[], Awaitable[S]]) -> S:
+        """Return the first answer that is not Running."""
+        if not isinstance(answer := await ask(), Running):
+            return answer
+        bus = wake_bus()
+        woken = bus.subscribe()
+        try:
+            while True:
+                woken.clear()
+                if not isinstance(answer := await ask(), Running):
+                    return answer
+                # Nobody wakes anybody when an owner is lost.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(mcp_settings.POLL_SECONDS):
+                        await woken.wait()
+                await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            bus.unsubscribe(woken)
+
+    async def _peek(self) -> Standing | None:
+        return await self._on_thread(self._store.peek, *self._name, digest=self._digest)
 
     async def _claim(self) -> ClaimOutcome:
         # A cancellation in the middle would leave a claim behind that nobody settles.
-        self._call.uninterruptible = True
-        claim = await self._threads.run(
-            self._store.claim,
-            self._server,
-            self._scope,
-            self._key,
-            lease_seconds=LEASE_SECONDS,
-            lifetime_seconds=mcp_settings.REQUEST_STATE_SECONDS,
-        )
+        with self._uninterrupted():
+            claim = await self._on_thread(
+                self._store.claim,
+                *self._name,
+                lease_seconds=mcp_settings.LEASE_SECONDS,
+                lifetime_seconds=self._lifetime_seconds,
+                takeover=self._takeover,
+                digest=self._digest,
+            )
+            if self._call.cancelled and isinstance(claim, Claimed):
+                await self._end(self._store.release, claim.fence)
+                await wake_everywhere()
         if self._call.cancelled:
-            if isinstance(claim, Claimed):
-                await self._record(self._store.release, claim.fence)
             raise asyncio.CancelledError
-        self._call.uninterruptible = isinstance(claim, Claimed)
         return claim
 
-    async def _run(self, fence: int, run: Callable[[Record], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        renewal = asyncio.create_task(self._renew(fence))
+    async def _run(self, fence: int, run: Run) -> Outcome:
+        renewal = in_background(self._renew(fence), "mcp-renew-claim")
         try:
-            try:
-                outcome: dict[str, Any] = {"result": await run(partial(self._record_here, fence))}
-            except MCPError as error:
-                outcome = {"error": error.error.model_dump(mode="json", exclude_none=True)}
-            except Exception:
-                if not self._call.body_began:
-                    await self._record(self._store.release, fence)
-                raise
-            if self._call.body_began:
+            outcome = await run(partial(self._record, fence))
+            if not outcome.is_final or (outcome.is_question and not self._keeps_questions):
+                await self._end(self._store.release, fence)
+            elif self._recorded != outcome:
                 # What was recorded in a transaction that came to nothing is not recorded.
-                if self._recorded is None or self._recorded != outcome.get("result"):
-                    await self._record(self._store.settle, fence, _sealed(outcome))
-            else:
-                await self._record(self._store.release, fence)
+                await self._end(self._store.settle, fence, outcome.sealed())
             return outcome
+        except asyncio.CancelledError:
+            # What cannot be interrupted and is, by the end of its process, may have had effects.
+            if not self._call.uninterruptible:
+                await self._end(self._store.release, fence)
+            raise
+        except Exception:
+            await self._end(self._store.release, fence)
+            raise
         finally:
             renewal.cancel()
+            await wake_everywhere()
 
-    def _record_here(self, fence: int, result: dict[str, Any]) -> None:
-        if not self._store.settle(self._server, self._scope, self._key, fence, _sealed({"result": result})):
+    def _record(self, fence: int, outcome: Outcome) -> None:
+        if not self._store.settle(*self._name, fence, outcome.sealed()):
             raise StateNotSaved("its time was over.", is_rolled_back=True)
-        self._recorded = result
+        self._recorded = outcome
 
-    async def _record(self, operation: Callable[..., bool], fence: int, *outcome: Any) -> None:
+    async def _end(self, operation: Callable[..., bool], fence: int, *outcome: Any) -> None:
         """Record how the claim ended, trying for the time of a lease while every thread or the store is busy."""
-        give_up_at = self._call.loop.time() + LEASE_SECONDS
-        while True:
-            try:
-                if not await self._threads.run(operation, self._server, self._scope, self._key, fence, *outcome):
-                    logger.error("the outcome of a single-use call was not recorded: its lease was lost")
-                return
-            except (Overloaded, StoreUnavailable) as error:
-                if self._call.loop.time() >= give_up_at:
-                    logger.error("the outcome of a single-use call was not recorded: %s", error)
+        give_up_at = self._call.loop.time() + mcp_settings.LEASE_SECONDS
+        self._call.lease.insist()
+        with self._uninterrupted():
+            while True:
+                try:
+                    if not await self._on_thread(operation, *self._name, fence, *outcome):
+                        logger.error("the outcome of a single-use call was not recorded: its lease was lost")
                     return
-            await asyncio.sleep(min(mcp_settings.POLL_SECONDS, 0.25))
+                except (Overloaded, StoreUnavailable) as error:
+                    if self._call.loop.time() >= give_up_at:
+                        logger.error("the outcome of a single-use call was not recorded: %s", error)
+                        return
+                await asyncio.sleep(min(mcp_settings.POLL_SECONDS, 0.25))
 
     async def _renew(self, fence: int) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(mcp_settings.LEASE_SECONDS / RENEWALS)
             try:
-                await self._threads.run(
-                    self._store.renew, self._server, self._scope, self._key, fence, lease_seconds=LEASE_SECONDS
+                # The body may be on the call's own thread.
+                await self._call.arrival.threads.background.run(
+                    self._store.renew, *self._name, fence, lease_seconds=mcp_settings.LEASE_SECONDS
                 )
             except Exception:
                 logger.warning("could not renew the lease of a single-use call", exc_info=True)
 
-    @property
-    def _threads(self) -> Threads:
-        return self._call.arrival.threads
+    async def _on_thread(self, operation: Callable[..., S], *args: Any, **terms: Any) -> S:
+        """Run one operation on the call's thread, and give the thread back: others do not wait for who waits."""
+        lease = self._call.lease
+        try:
+            return await lease.run(operation, *args, **terms)
+        finally:
+            lease.release()
+
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        before, self._call.uninterruptible = self._call.uninterruptible, True
+        try:
+            yield
+        finally:
+            self._call.uninterruptible = before
 
 
-def _sealed(outcome: dict[str, Any]) -> str:
-    """Return an outcome as it lies in the store: it has the user's data, and credentials."""
-    return seal(_PURPOSE, strict_json.encode(outcome), prefix=_SEALED)
+async def once_for_each(uses: Sequence[SingleUse], run: Run) -> Outcome:
+    """Return the outcome of `run`, which is done once for each of `uses`, and recorded for all of them.
 
+    Raises MCPError as `SingleUse.once()` does.
+    """
+    if not uses:
+        return await run(lambda outcome: None)
+    first, *others = uses
 
-def _open(outcome: dict[str, Any]) -> dict[str, Any]:
-    if "error" in outcome:
-        raise MCPError.from_error_data(ErrorData.model_validate(outcome["error"]))
-    return dict(outcome["result"])
+    def run_inside(record: Record) -> Awaitable[Outcome]:
+        def run_with_both(record_others: Record) -> Awaitable[Outcome]:
+            def record_all(outcome: Outcome) -> None:
+                record_others(outcome)
+                record(outcome)
+
+            return run(record_all)
+
+        return once_for_each(others, run_with_both)
+
+    return await first.once(run_inside)

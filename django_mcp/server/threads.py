@@ -14,22 +14,25 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from functools import cache, partial
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from functools import cache, cached_property, partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Protocol, TypeVar
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from django_mcp.conf import mcp_settings
 from django_mcp.exceptions import Overloaded
 
 logger = logging.getLogger("django_mcp.threads")
+
+LINGER_SECONDS: Final = 0.2
 
 T = TypeVar("T")
 Job = Callable[[], None]
@@ -64,6 +67,16 @@ class Lease(Protocol):
 class Threads(Protocol):
     """Where leases come from."""
 
+    @property
+    def background(self) -> Threads:
+        """Where streams, calls and questions are written and read: a handler waits for it, and has its own thread."""
+        ...
+
+    @property
+    def door(self) -> Threads:
+        """Where it is found who calls, in which session, and what they may: while handlers hold all other threads."""
+        ...
+
     def lease(self) -> Lease: ...
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -73,6 +86,15 @@ class Threads(Protocol):
 
 class AmbientThread:
     """The thread that the surrounding synchronous code waits on, as asgiref finds it. It is never given back."""
+
+    @property
+    def background(self) -> Threads:
+        # A test's own thread sees what the test has not committed.
+        return self
+
+    @property
+    def door(self) -> Threads:
+        return self
 
     def lease(self) -> AmbientThread:
         return self
@@ -93,7 +115,16 @@ class AmbientThread:
         pass
 
 
+class RequestThread(AmbientThread):
+    """The thread of a request to a Django view. What its handler waits for is done on the process's own."""
+
+    @property
+    def background(self) -> Threads:
+        return process_threads().background
+
+
 AMBIENT = AmbientThread()
+IN_VIEW = RequestThread()
 
 
 class HandlerThreads:
@@ -102,15 +133,35 @@ class HandlerThreads:
     Args:
         size: how many threads there are at most; each is started when it is first needed.
         queue: how many calls may wait for a thread.
+        name: what the threads are called.
+        linger_seconds: so long a thread that has nothing to do keeps its connections, whatever `CONN_MAX_AGE`: for
+            threads that do many small things one after the other.
     """
 
-    def __init__(self, *, size: int, queue: int) -> None:
+    def __init__(
+        self, *, size: int, queue: int, name: str = "mcp-handler", linger_seconds: float | None = None
+    ) -> None:
         self.size = size
         self.queue = queue
+        self.linger_seconds = linger_seconds
+        self._name = name
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._waiting: deque[_PooledLease] = deque()
         self._started = 0
+
+    @cached_property
+    def background(self) -> HandlerThreads:
+        # Each stream and each call waits for one thing at a time, so their number is the bound of this queue.
+        threads = HandlerThreads(
+            size=mcp_settings.LOG_THREADS, queue=sys.maxsize, name="mcp-log", linger_seconds=LINGER_SECONDS
+        )
+        threads.background = threads
+        return threads
+
+    @cached_property
+    def door(self) -> HandlerThreads:
+        return HandlerThreads(size=mcp_settings.DOOR_THREADS, queue=self.queue, name="mcp-door")
 
     def lease(self) -> _PooledLease:
         """Return a lease. It borrows a thread with the first thing it runs."""
@@ -128,7 +179,7 @@ class HandlerThreads:
         if self._idle:
             lease.begin(self._idle.pop())
         elif self._started < self.size:
-            worker = _Worker(name=f"mcp-handler-{self._started + 1}")
+            worker = _Worker(f"{self._name}-{self._started + 1}", self.linger_seconds)
             worker.start()
             self._started += 1
             lease.begin(worker)
@@ -154,13 +205,30 @@ class HandlerThreads:
 class _Worker(threading.Thread):
     """A thread that runs what is put into its queue, for ever."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, linger_seconds: float | None) -> None:
         super().__init__(name=name, daemon=True)
         self.jobs: SimpleQueue[Job] = SimpleQueue()
+        self._linger_seconds = linger_seconds
+        self._lingers = False
+
+    def clean_up(self) -> None:
+        """Close the connections that are not to be kept. Runs on the thread, before and after each lease."""
+        if self._linger_seconds is None:
+            close_old_connections()
+        else:
+            self._lingers = True
+            _close_broken_connections()
+
+    def _next(self) -> Job:
+        try:
+            return self.jobs.get(timeout=self._linger_seconds if self._lingers else None)
+        except Empty:
+            self._lingers = False
+            return close_old_connections
 
     def run(self) -> None:
         while True:
-            job = self.jobs.get()
+            job = self._next()
             try:
                 job()
             except Exception:
@@ -186,7 +254,7 @@ class _PooledLease(Executor):
         if not self._pending:
             return False
         self._worker = worker
-        worker.jobs.put(close_old_connections)
+        worker.jobs.put(worker.clean_up)
         for job, _ in self._pending:
             worker.jobs.put(job)
         self._pending.clear()
@@ -300,9 +368,16 @@ def _settle(
 
 def _end(pool: HandlerThreads, worker: _Worker) -> None:
     try:
-        close_old_connections()
+        worker.clean_up()
     finally:
         pool.give_back(worker)
+
+
+def _close_broken_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        is_open = connection.connection is not None
+        if is_open and (connection.errors_occurred or not connection.get_autocommit()):
+            connection.close()
 
 
 @cache

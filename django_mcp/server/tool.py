@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -41,20 +42,20 @@ from django_mcp.core.value import StateBoundExceeded
 from django_mcp.exceptions import CallCancelled, Overloaded, StoreUnavailable, TokenRefused, ToolError
 from django_mcp.registry.definition import ToolDefinition
 from django_mcp.server.call import Call
-from django_mcp.server.carriers import HANDLE, Issued, with_handle_argument, with_handle_result
+from django_mcp.server.carriers import HANDLE, with_handle_argument, with_handle_result
 from django_mcp.server.conversion import Conversion
 from django_mcp.server.handler import Handler
 from django_mcp.server.headers import invalid, mismatch
+from django_mcp.server.idempotency import single_use_of_key
+from django_mcp.server.outcome import Outcome
 from django_mcp.server.schema import UnusableSchema, read_schema
 from django_mcp.server.shape import Rows
-from django_mcp.server.single_use import Record, SingleUse
+from django_mcp.server.single_use import Record, SingleUse, once_for_each
 from django_mcp.server.wire import encode_result
 
 logger = logging.getLogger("django_mcp.tools")
 
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
-
-_ISSUED: Final = "org.django-mcp/issued"
 
 MAX_NODES = 10_000
 """Values in the arguments of a tool with a schema of its own: some schema keywords cost the square of that."""
@@ -138,43 +139,73 @@ class CompiledTool:
                 handle = given[HANDLE]
                 given = {name: value for name, value in given.items() if name != HANDLE}
                 call.handle = handle if isinstance(handle, str) or handle is None else ""
+            is_repeatable = self.definition.repeatable
+            key = single_use_of_key(call, self.name, given, is_repeatable=is_repeatable)
+            # Before anything is asked: what is done, or is being done, needs no answers any more.
+            if key is not None and (known := await key.find()) is not None:
+                return self._given(call, known)
             arguments = self._validate(given)
             answers = await self.handler.ask(call, context, arguments, params)
             if isinstance(answers, InputRequiredResult):
                 return answers
             arguments |= answers
-            if self.definition.repeatable or call.sealed_state is None:
-                return await self.handler.run(call, arguments, partial(self._final, call))
-            recorded = await SingleUse(call).once(lambda record: self._run_to_the_end(call, arguments, record))
-            if (issued := recorded.pop(_ISSUED, None)) is not None:
-                call.issued = Issued(**issued)
-            if recorded.get("resultType") == "input_required":
-                return InputRequiredResult.model_validate(recorded)
-            return CallToolResult.model_validate(recorded)
+            uses = [key] if key is not None else []
+            if call.sealed_state is not None and not is_repeatable:
+                uses.append(SingleUse.of_request_state(call, call.sealed_state))
+            if not uses:
+                return await self._run_body(call, arguments)
+            outcome = await once_for_each(uses, lambda record: self._run_for_good(call, arguments, record))
+            return self._given(call, outcome)
         except (MCPError, Overloaded, StoreUnavailable, TokenRefused):
             raise
         except Exception as error:
             return _failure(self._explain(error))
 
-    async def _run_to_the_end(self, call: Call, arguments: dict[str, Any], record: Record) -> dict[str, Any]:
-        """Run the body and return the outcome as it is recorded, failures included."""
+    async def _run_for_good(self, call: Call, arguments: dict[str, Any], record: Record) -> Outcome:
+        """Run the body under its claims and return the outcome that is for the repeat, failures included.
+
+        Raises:
+            Overloaded, StoreUnavailable, TokenRefused: nothing was run, or running it again does no harm.
+        """
+        is_repeatable = self.definition.repeatable
         if self.definition.atomic:
-            call.record = lambda result: record(_outcome(call, result))
+            call.record = lambda result: record(Outcome.of(call, result))
+        if not is_repeatable:
+            # From here on its outcome is for the repeat, and nothing interrupts it, not even its client going away.
+            if call.cancelled:
+                raise asyncio.CancelledError
+            call.uninterruptible = True
         try:
-            result = await self.handler.run(call, arguments, partial(self._final, call))
-        except MCPError:
-            raise
+            result = await self._run_body(call, arguments)
+            # What cannot be recorded is a failure, and that can: without a record a repeat would run.
+            Outcome.of(call, result).sealed()
+        except MCPError as error:
+            return Outcome.of_error(error, is_final=call.body_began and not call.is_over)
         except Exception as error:
-            # What is raised before the body ran is nobody's outcome.
-            if isinstance(error, Overloaded | StoreUnavailable | TokenRefused) and not call.body_began:
+            is_refusal = isinstance(error, Overloaded | StoreUnavailable | TokenRefused)
+            if is_refusal and (is_repeatable or not call.body_began or not getattr(error, "has_begun", True)):
                 raise
             result = _failure(self._explain(error))
-        return _outcome(call, result)
+        return Outcome.of(call, result, is_final=call.body_began and not call.is_over)
+
+    async def _run_body(self, call: Call, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
+        """Run the body. Every run of one goes through here, after its claims were made."""
+        await call.begin()
+        return await self.handler.run(call, arguments, partial(self._final, call))
+
+    def _given(self, call: Call, outcome: Outcome) -> CallToolResult | InputRequiredResult:
+        """Return the result of an outcome, which may be that of a call in the other era."""
+        result = outcome.give(call)
+        if isinstance(result, CallToolResult):
+            self._fit(call, result)
+        return result
 
     def _validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.validator is not None:
             if _count(arguments, MAX_NODES) > MAX_NODES:
                 raise ToolError(f"Invalid arguments: more than {MAX_NODES} values.")
+            if self.definition.validates_itself:
+                return arguments
             error = jsonschema.exceptions.best_match(self.validator.iter_errors(arguments))
             if error is not None:
                 raise ToolError(f"Invalid arguments: {error.json_path}: {error.message}"[:1_000])
@@ -189,18 +220,19 @@ class CompiledTool:
         result = self._result(value, rows)
         if not isinstance(result, CallToolResult):
             return result
-        structured = result.structured_content
-        if structured is not None and not isinstance(structured, dict) and self._is_handshake(call):
-            # Before 2026-07-28 structured content is an object.
-            result.structured_content = None
+        self._fit(call, result)
         if call.has_state or self.definition.atomic:
             dumped = result.model_dump(mode="json", by_alias=True, exclude_none=True)
             encode_result(0, serialize_server_result("tools/call", call.protocol_version, dumped))
         return result
 
     @staticmethod
-    def _is_handshake(call: Call) -> bool:
-        return call.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS
+    def _fit(call: Call, result: CallToolResult) -> None:
+        structured = result.structured_content
+        is_object = structured is None or isinstance(structured, dict)
+        if not is_object and call.protocol_version in HANDSHAKE_PROTOCOL_VERSIONS:
+            # Before 2026-07-28 structured content is an object.
+            result.structured_content = None
 
     def _result(self, value: Any, rows: Rows) -> CallToolResult | InputRequiredResult:
         try:
@@ -265,12 +297,6 @@ class CompiledTool:
             icons=[Icon.model_validate(icon) for icon in definition.icons] or None,
             _meta=dict(definition.meta) if definition.meta else None,
         )
-
-
-def _outcome(call: Call, result: CallToolResult | InputRequiredResult) -> dict[str, Any]:
-    """Return a result, and what it carries, as it is recorded."""
-    outcome = result.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return outcome if call.issued is None else {**outcome, _ISSUED: asdict(call.issued)}
 
 
 def _pruned(schema: dict[str, Any] | None) -> dict[str, Any] | None:

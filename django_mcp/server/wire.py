@@ -24,6 +24,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from django_mcp.core import strict_json
 from django_mcp.exceptions import (
+    STORE_UNAVAILABLE,
     LimitExceeded,
     MCPException,
     Overloaded,
@@ -56,8 +57,20 @@ class Failure:
             error["data"] = self.data
         return strict_json.encode({"jsonrpc": "2.0", "id": request_id, "error": error})
 
+    def error(self) -> MCPError:
+        """Return it as what a handler of the kernel raises."""
+        return MCPError(self.code, self.message, self.data)
+
     def answer(self, request_id: RequestId | None = None) -> Answer:
         return Answer(status=self.status, body=self.encode(request_id), headers=self.headers)
+
+
+WORKER_LOST: Final = Failure(
+    code=INTERNAL_ERROR, message="worker_lost: the call may have had effects", data={"reason": "worker_lost"}
+)
+OUTPUT_LIMIT: Final = Failure(
+    code=INTERNAL_ERROR, message="too much output for one stream", data={"reason": "output_limit"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +134,10 @@ def _modern_code(code: int) -> int:
     return code
 
 
+def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes]]:
+    return ((b"retry-after", str(seconds).encode("ascii")),)
+
+
 def failure_of(error: Exception, *, modern: bool) -> Failure:
     """Return the wire form of what a request raised. Nothing is told that was not meant for the client.
 
@@ -144,14 +161,23 @@ def failure_of(error: Exception, *, modern: bool) -> Failure:
             return Failure(code=INVALID_PARAMS, message=str(error), status=400 if modern else 200)
         case LimitExceeded():
             return Failure(code=INVALID_PARAMS, message=error.message, status=400 if modern else 200)
-        case Overloaded() | StoreUnavailable():
-            principal = isinstance(error, Overloaded) and error.scope == "principal"
+        case StoreUnavailable():
+            # Which system is away, and how, is for the log.
+            logger.warning("refused: %s", error)
+            return Failure(
+                code=INTERNAL_ERROR,
+                message=STORE_UNAVAILABLE,
+                data={"reason": "store_unavailable"},
+                status=503,
+                headers=_retry_after(error.retry_after_seconds),
+            )
+        case Overloaded():
             logger.warning("refused: %s", error)
             return Failure(
                 code=INTERNAL_ERROR,
                 message=str(error),
-                status=429 if principal else 503,
-                headers=((b"retry-after", str(error.retry_after_seconds).encode("ascii")),),
+                status=429 if error.scope == "principal" else 503,
+                headers=_retry_after(error.retry_after_seconds),
             )
         case MCPException():
             return Failure(code=INTERNAL_ERROR, message=str(error), status=200)
