@@ -1,5 +1,7 @@
 """The project that the tests run in: every app of the repository, in a temporary folder."""
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,12 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "django_filters",
     "django_mcp",
     "demo_project.desk",
+    "tests.contrib.rest_framework.library",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -44,22 +50,24 @@ TEMPLATES = [
     }
 ]
 # A file, as a project has it: connections to a shared memory do not wait for each other, they fail.
-FOLDER = tempfile.TemporaryDirectory(prefix="django-mcp-tests-")
+FOLDER = Path(tempfile.mkdtemp(prefix="django-mcp-tests-"))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": Path(FOLDER.name) / "default.sqlite3",
+        "NAME": FOLDER / "default.sqlite3",
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF",
         },
-        "TEST": {"NAME": Path(FOLDER.name) / "test.sqlite3"},
+        "TEST": {"NAME": FOLDER / "test.sqlite3"},
     }
 }
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STATIC_URL = "/static/"
+MEDIA_ROOT = FOLDER / "media"
 DESK_QUERY_DATABASE = "default"
 DESK_QUERY_SECONDS = 3.0
 DJANGO_MCP: dict[str, Any] = {}

@@ -3,4 +3,4 @@
 from demo_project.settings import *  # noqa: F403
 from demo_project.settings import INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.live.ledger"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.live.ledger", "tests.chaos.app", "tests.contrib.rest_framework.library"]

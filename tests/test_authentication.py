@@ -210,7 +210,7 @@ def test_the_challenge_of_the_default_is_bearer() -> None:
 
 def test_a_class_that_is_none_is_named(settings: Settings) -> None:
     settings.DJANGO_MCP = {"AUTHENTICATION": ["os.path.join"]}
-    with pytest.raises(ImproperlyConfigured, match=r"names 'os.path.join', which is not a BaseAuthentication"):
+    with pytest.raises(ImproperlyConfigured, match=r"names 'os.path.join', which is no authentication class"):
         authenticate(request())
 
 

@@ -45,7 +45,7 @@ def test_the_tests_own_project_has_nothing_to_report() -> None:
         ({"ACCES": 1}, "E001", "DJANGO_MCP has the unknown key 'ACCES'. Did you mean 'ACCESS'?"),
         ({"ACCESS": "open"}, "E001", "DJANGO_MCP['ACCESS'] is 'open'; it must be 'required' or 'public'."),
         ({"AUTHENTICATION": ["no.Such"]}, "E005", "names 'no.Such', which cannot be imported: No module named 'no'."),
-        ({"AUTHENTICATION": ["os.path.join"]}, "E005", "'os.path.join', which is not a subclass of django_mcp.auth"),
+        ({"AUTHENTICATION": ["os.path.join"]}, "E005", "'os.path.join', which is no authentication class"),
         ({"AUTHENTICATION": []}, "E005", "is empty and ACCESS is 'required', so nobody can call."),
         ({"TENANT": "os.nothing"}, "E006", "DJANGO_MCP['TENANT'] names 'os.nothing', which cannot be imported:"),
         ({"TENANT": "os.sep"}, "E006", "DJANGO_MCP['TENANT'] names 'os.sep', which is not callable."),
@@ -105,7 +105,7 @@ def test_a_store_is_reported_by_its_alias(settings: Settings) -> None:
         (
             "django_mcp.E009",
             "DJANGO_MCP['STORES']['third']['OPTIONS'] has the unknown keys ['LOCATION']; the known ones are "
-            "MAX_CONVERSATIONS, MAX_RESULTS_PER_PRINCIPAL, USING.",
+            "BLOBS, BLOBS_FROM_BYTES, MAX_CLAIMS_PER_PRINCIPAL, MAX_CONVERSATIONS, MAX_RESULTS_PER_PRINCIPAL, USING.",
         ),
     ]
 

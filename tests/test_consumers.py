@@ -14,10 +14,14 @@ from django_mcp import Context, Server, notify
 from django_mcp.consumers import MCPConsumer
 from django_mcp.core import sse
 from django_mcp.exceptions import CallCancelled
-from django_mcp.models import MCPSession
+from django_mcp.models import Call, MCPSession, Outlet, Stream
 from django_mcp.models.session import SessionState
 from django_mcp.registry.server import servers
-from django_mcp.server import local_session as local_session_module
+from django_mcp.server import event_reader, keeper
+from django_mcp.server.changes import change_feed
+from django_mcp.server.compile import key_of
+from django_mcp.server.event_stream import MAX_RESPONSE_BYTES
+from django_mcp.sessions.stores.streams import MAX_STREAM_BYTES
 from django_mcp.testing.asgi import StreamedResponse, stream
 from tests.server.test_changes import TroubledStore
 from tests.servers import defined
@@ -78,8 +82,8 @@ def legacy(message: dict[str, Any] | None, session_id: str = "", method: str = "
     return stream(MCPConsumer("tested"), method, "/mcp", headers=sent, body=body)
 
 
-async def begin_session() -> str:
-    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+async def begin_session(version: str = "2025-11-25") -> str:
+    client = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
     async with legacy({"id": 0, "method": "initialize", "params": client}) as response:
         assert await response.started() == 200
         return str(response.headers["mcp-session-id"])
@@ -228,6 +232,95 @@ async def test_a_standalone_stream_ends_with_its_client(server: Server) -> None:
     assert await MCPSession.objects.active().acount() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+async def test_what_a_standalone_stream_was_told_is_not_kept_for_it(server: Server) -> None:
+    session_id = await begin_session()
+    async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:
+        received = events(response)
+        await anext(received)
+        for _ in range(2):
+            await asyncio.to_thread(notify.tools_changed, "tested")
+            assert json.loads((await anext(received)).data)["method"] == "notifications/tools/list_changed"
+        (subscription,) = change_feed(key_of("tested"), "default")._subscriptions
+        assert not subscription.pending
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_standalone_stream_ends_when_it_has_sent_what_one_response_may(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_reader, "MAX_RESPONSE_BYTES", 1_000)
+    session_id = await begin_session()
+    count = 0
+    async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:
+        received = events(response)
+        await anext(received)
+        await asyncio.to_thread(notify.tools_changed, "tested")
+        async for _ in received:
+            count += 1
+            await asyncio.to_thread(notify.tools_changed, "tested")
+        await response.over()
+    assert 1 < count < 20
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_client_that_cancels_anything_is_not_followed_without_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "MAX_SOUGHT", 2)
+    session_id = await begin_session()
+
+    async def cancel(number: int) -> None:
+        message = {"method": "notifications/cancelled", "params": {"requestId": number}}
+        async with legacy(message, session_id) as response:
+            assert await response.started() == 202
+
+    for number in (1, 1, 2, 3, 4):
+        await cancel(number)
+    seeking = [task for task in asyncio.all_tasks() if task.get_name() == "mcp-cancel"]
+    assert len(seeking) == 2
+    async with asyncio.timeout(BOUND_SECONDS):
+        await asyncio.wait(seeking)
+    await cancel(5)
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "mcp-cancel"]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_an_answer_that_is_too_large_for_a_stream_ends_it_all_the_same(server: Server) -> None:
+    @server.resource("text://much")
+    async def much(ctx: Context) -> str:
+        await ctx.aprogress(1)
+        return "x" * MAX_STREAM_BYTES
+
+    session_id = await begin_session()
+    params = {"uri": "text://much", "_meta": {"progressToken": "t"}}
+    async with legacy({"id": 7, "method": "resources/read", "params": params}, session_id) as response:
+        messages = [json.loads(event.data) async for event in events(response) if event.data]
+    assert messages[-1]["error"]["data"] == {"reason": "output_limit"}
+    assert (await Call.objects.aget()).state == "failed"
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_batch_of_which_all_is_cancelled_has_no_answer(server: Server, tool_started: asyncio.Event) -> None:
+    @server.tool
+    async def work() -> str:
+        tool_started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    session_id = await begin_session("2025-03-26")
+    body = [{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "work", "arguments": {}}}]
+    sent = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers = {**sent, "mcp-session-id": session_id}
+    cancel = {"method": "notifications/cancelled", "params": {"requestId": 1}}
+    async with stream(MCPConsumer("tested"), "POST", "/mcp", headers=headers, body=json.dumps(body).encode()) as batch:
+        await bounded(tool_started)
+        async with legacy(cancel, session_id) as response:
+            assert await response.started() == 202
+        assert await batch.started() == 202
+        assert await batch.read() == b""
+
+
 async def test_a_silent_call_is_kept_alive(server: Server, settings: Settings, go_on: asyncio.Event) -> None:
     settings.DJANGO_MCP = {"ACCESS": "public", "KEEPALIVE_SECONDS": 1}
 
@@ -262,6 +355,19 @@ async def test_a_tool_waits_for_a_client_that_reads_slowly(server: Server) -> No
         received = [json.loads(event.data) async for event in events(response)]
     assert [message["params"]["progress"] for message in received[:-1]] == list(range(1, total + 1))
     assert received[-1]["result"]["content"][0]["text"] == "done"
+
+
+async def test_a_response_that_is_read_at_once_is_bounded_all_the_same(server: Server) -> None:
+    @server.tool
+    async def work(ctx: Context) -> str:
+        for number in range(1, 401):
+            await ctx.aprogress(number, message="x" * 65_536)
+        return "done"
+
+    async with modern("work") as response:
+        body = await response.read()
+    assert MAX_RESPONSE_BYTES / 2 < len(body) < MAX_RESPONSE_BYTES
+    assert b'"done"' in body
 
 
 @pytest.mark.parametrize("send_fails", [False, True])
@@ -382,10 +488,9 @@ async def test_a_modern_call_is_cancelled_whatever_ends_its_response(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_handshake_call_whose_door_was_ended_leaves_no_stream_behind(
-    server: Server, tool_started: asyncio.Event, go_on: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+async def test_a_handshake_call_whose_door_was_ended_is_brought_to_its_end(
+    server: Server, tool_started: asyncio.Event, go_on: asyncio.Event
 ) -> None:
-    monkeypatch.setattr(local_session_module, "KEPT_SECONDS", 0)
     finished = asyncio.Event()
 
     @server.tool
@@ -403,10 +508,11 @@ async def test_a_handshake_call_whose_door_was_ended_leaves_no_stream_behind(
     await asyncio.wait({serving}, timeout=BOUND_SECONDS)
     go_on.set()
     await bounded(finished)
-    (held,) = local_session_module._sessions[asyncio.get_running_loop()].values()
     async with asyncio.timeout(BOUND_SECONDS):
-        while not held.is_empty:  # noqa: ASYNC110 - a timer empties it
+        while not await Call.objects.filter(state="succeeded").aexists():  # noqa: ASYNC110 - another task ends it
             await asyncio.sleep(0.05)
+    (stream,) = [row async for row in Stream.objects.all()]
+    assert (stream.last, stream.is_open) == (1, False)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -422,29 +528,75 @@ async def test_a_standalone_stream_that_nobody_began_to_read_is_not_fed(server: 
     await asyncio.wait_for(MCPConsumer("tested")(connection.scope, connection._receive, refuse), BOUND_SECONDS)
     assert refused.is_set()
     assert not [task for task in asyncio.all_tasks() if task.get_name() in {"mcp-changes", "mcp-standalone"}]
-    assert not local_session_module._sessions.get(asyncio.get_running_loop())
+    assert not await Stream.objects.aexists()
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_standalone_stream_survives_an_outage_and_says_that_everything_changed(
-    server: Server, settings: Settings
-) -> None:
+async def test_a_standalone_stream_survives_an_outage_and_misses_nothing(server: Server, settings: Settings) -> None:
     settings.DJANGO_MCP = {
         "ACCESS": "public",
         "POLL_SECONDS": 0.05,
         "STORES": {"default": {"BACKEND": "tests.server.test_changes.TroubledStore"}},
     }
     session_id = await begin_session()
-    TroubledStore.failures = 1
+    async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:
+        received = events(response)
+        await anext(received)
+        TroubledStore.failures = 2
+        await asyncio.to_thread(notify.tools_changed, "tested")
+        assert json.loads((await anext(received)).data)["method"] == "notifications/tools/list_changed"
+        assert TroubledStore.failures == 0
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_standalone_stream_does_not_begin_while_the_store_is_down(server: Server, settings: Settings) -> None:
+    settings.DJANGO_MCP = {
+        "ACCESS": "public",
+        "STORES": {"default": {"BACKEND": "tests.server.test_changes.TroubledStore"}},
+    }
+    session_id = await begin_session()
+    async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:
+        event_id = (await anext(events(response))).event_id
+    assert event_id is not None
+    for place in ({}, {"last-event-id": event_id}):
+        TroubledStore.cursor_failures = 1
+        async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET", **place) as response:
+            assert await response.started() == 503
+            assert response.headers["retry-after"].isdecimal()
+            assert json.loads(await response.read())["error"]["message"] == "The store is unavailable"
+        async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET", **place) as response:
+            assert await response.started() == 200
+            # Behind its first event it reads no place any more, which is to fail for the next one.
+            await anext(events(response))
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_session_whose_place_among_the_changes_is_lost_hears_that_everything_changed(server: Server) -> None:
+    @server.resource("shelf://one")
+    def shelf() -> str:
+        return ""
+
+    session_id = await begin_session()
+    params = {"uri": "shelf://one"}
+    async with legacy({"id": 2, "method": "resources/subscribe", "params": params}, session_id) as response:
+        assert json.loads(await response.read())["result"] == {}
     async with legacy(None, session_id, "GET") as response:
-        messages = [
-            json.loads((await anext(received)).data or "{}") for received in [events(response)] for _ in range(4)
-        ]
-    assert [message["method"] for message in messages[1:]] == [
+        await anext(events(response))
+        response.disconnect()
+        await response.over()
+    await asyncio.to_thread(notify.tools_changed, "tested")
+    assert await Outlet.objects.aupdate(cursor=1_000) == 1
+    async with asyncio.timeout(BOUND_SECONDS), legacy(None, session_id, "GET") as response:
+        received = events(response)
+        await anext(received)
+        messages = [json.loads((await anext(received)).data) for _ in range(4)]
+    assert [message["method"] for message in messages] == [
         "notifications/tools/list_changed",
         "notifications/prompts/list_changed",
         "notifications/resources/list_changed",
+        "notifications/resources/updated",
     ]
+    assert messages[-1]["params"] == params
 
 
 @pytest.mark.django_db(transaction=True)
@@ -465,7 +617,7 @@ async def test_a_busy_standalone_stream_ends_with_its_session(server: Server, se
         await anext(received)
         await anext(received)
         await MCPSession.objects.active().aupdate(state=SessionState.REVOKED)
-        assert await response.read()
+        await response.read()
         await response.over()
     over.set()
     await changing

@@ -1,5 +1,6 @@
 """The plain view beside Django's middleware and transactions, under WSGI and under ASGI."""
 
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from django.test import AsyncClient, Client, override_settings
 
 from django_mcp.core.sse import Decoder
+from django_mcp.server import keeper
 from tests.view_site import LONG_TEXT
 
 Post = Callable[..., Any]
@@ -105,6 +107,26 @@ async def test_what_is_streamed_goes_as_events_under_asgi() -> None:
         "result",
     ]
     assert messages[-1]["result"]["structuredContent"] == {"result": "counted"}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_where_no_client_can_come_back_for_the_rest_events_have_no_ids() -> None:
+    accept = {"Accept": "application/json, text/event-stream"}
+
+    async def post(body: dict[str, Any], **headers: str) -> Any:
+        return await AsyncClient().post(
+            "/mcp", json.dumps(body), content_type="application/json", headers={**accept, **headers}
+        )
+
+    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    begun = await post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client})
+    params = {"name": "count_up", "arguments": {}, "_meta": {"progressToken": "p"}}
+    call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params}
+    response = await post(call, **{"Mcp-Session-Id": begun.headers["Mcp-Session-Id"]})
+    body = b"".join([frame async for frame in response])
+    assert body.count(b"data: ") == 3
+    assert b"id: " not in body
+    assert b"retry: " not in body
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -219,6 +241,27 @@ def test_a_foreign_host_is_for_the_middleware_to_refuse_where_it_looks_first(pos
     refused = post("/mcp", **call("long_text", Host="evil.example"))
     assert refused.status_code == 400
     assert "application/json" not in refused.headers["Content-Type"]
+
+
+# Event loops, of which each request has its own under WSGI.
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_keeps_calls_ends_with_its_event_loop() -> None:
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    client = Client(headers={"Accept": "application/json, text/event-stream"})
+
+    def post(session: str, **body: Any) -> Any:
+        headers = {"Mcp-Session-Id": session} if session else {}
+        text = json.dumps({"jsonrpc": "2.0", **body})
+        return client.post("/mcp", data=text, content_type="application/json", headers=headers)
+
+    session = post("", id=0, method="initialize", params=params).headers["Mcp-Session-Id"]
+    before = len(keeper._keepers)
+    for number in range(10):
+        assert post(session, id=number, method="ping").status_code == 200
+    gc.collect()
+    assert len(keeper._keepers) - before < 5
 
 
 # The database.

@@ -1,11 +1,13 @@
 """A server process for one test or a module of them. Several on one database are one service."""
 
+import contextlib
 import enum
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +17,7 @@ import pytest
 from tests.services import HOST, accepts, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 
 
@@ -83,6 +85,19 @@ class Served:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def status(self, field: str) -> int:
+        """Return a number that the kernel keeps of the process, such as `Threads`, or `VmRSS` in KiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0])
+        raise LookupError(field)
+
     def run(self, *words: str) -> str:
         """Run a Python module with the server's settings on its database; return what it prints."""
         done = subprocess.run(
@@ -137,6 +152,21 @@ class Served:
         self._process.wait()
         self._process = None
 
+    def signal(self, number: int) -> None:
+        """Send a signal, and let the server do with it what it does."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def ended(self, seconds: float) -> int:
+        """Wait until the server has ended by itself, and return its exit code."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"the server of the kind {self.kind} did not end in {seconds} s:\n{self.log[-4000:]}")
+        self._process = None
+        return code
+
     def restart(self) -> None:
         """Start it again on the same port, after `kill()`."""
         self.__enter__()
@@ -150,3 +180,17 @@ class Served:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+@contextlib.contextmanager
+def at_once(*several: Served) -> Iterator[tuple[Served, ...]]:
+    """Start several servers side by side, which takes no longer than one where there are processors for it."""
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(several)) as pool:
+        starting = [pool.submit(one.__enter__) for one in several]
+        failures = [failure for start in starting if (failure := start.exception()) is not None]
+        for one, start in zip(several, starting, strict=True):
+            if start.exception() is None:
+                stack.push(one)
+        if failures:
+            raise failures[0]
+        yield several

@@ -21,9 +21,7 @@ from tests.live.wire import HANDSHAKE, MODERN, Answer, Caller
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
 CALLERS = 64
-INCREMENTS = 1_000
 LIVES = 4
-DOCUMENT_BYTES = 5 * 1024 * 1024
 META_KEY = "org.django-mcp/resumptionToken"
 HEADER = "mcp-resumption-token"
 MAX_TOKEN_LENGTH = 300
@@ -91,22 +89,6 @@ def at_once(work: Callable[[int], Answer], number: int) -> list[Answer]:
     with ThreadPoolExecutor(CALLERS) as pool:
         list(pool.map(run, range(CALLERS)))
     return answers
-
-
-def test_a_counter_beside_a_large_document_is_exact(trio: list[Served], alice: Caller) -> None:
-    handle = structured(alice.at(trio[0].port).modern_call("keep_document", {"size": DOCUMENT_BYTES}))["handle"]
-
-    def increment(number: int) -> Answer:
-        tool = ("increment", "increment_async")[number % 2]
-        return alice.at(trio[number % 3].port).modern_call(tool, {"handle": handle})
-
-    answers = at_once(increment, INCREMENTS)
-    assert [answer.text for answer in answers if answer.result.get("isError")] == []
-    assert len({structured(answer)["process"] for answer in answers}) == 3
-    for served in trio:
-        there = alice.at(served.port)
-        assert structured(there.modern_call("recall", {"key": "total", "handle": handle}))["value"] == INCREMENTS
-        assert structured(there.modern_call("measure_document", {"handle": handle}))["result"] == DOCUMENT_BYTES
 
 
 def test_an_assignment_commits_or_says_that_it_does_not(trio: list[Served], alice: Caller) -> None:

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.live, pytest.mark.services]
 CALLS = 20
 BARRIER_PARTIES = 10  # of the ledger's tool `meet`
 SIZE = BARRIER_PARTIES
+LOG_SIZE = 2
+DOOR_SIZE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             tmp_path_factory.mktemp("threads"),
             database=f"{database.url}?application_name={name}",
             environment={"LIVE_CONN_MAX_AGE": "600"},
-            mcp={"HANDLER_THREADS": SIZE, "TENANT": None},
+            mcp={"HANDLER_THREADS": SIZE, "LOG_THREADS": LOG_SIZE, "DOOR_THREADS": DOOR_SIZE, "TENANT": None},
         ) as served,
     ):
         yield Watched(served=served, database=database, name=name)
@@ -92,7 +94,7 @@ def test_calls_in_parallel_use_the_set_of_threads_and_no_other(watched: Watched)
     assert names <= handlers
     assert len(handlers) == SIZE
     assert after == before
-    assert watched.connections() <= SIZE
+    assert watched.connections() <= SIZE + LOG_SIZE + DOOR_SIZE
 
 
 def test_an_idle_stream_holds_no_thread_and_no_connection(watched: Watched) -> None:
@@ -106,9 +108,30 @@ def test_an_idle_stream_holds_no_thread_and_no_connection(watched: Watched) -> N
             assert streams[-1].next_message()["method"] == "notifications/subscriptions/acknowledged"
         assert caller.modern_call("in_thread").status == 200
         assert len([name for name in watched.threads() if name.startswith("mcp-handler-")]) <= SIZE
-        assert watched.connections() <= SIZE
+        assert watched.connections() <= SIZE + LOG_SIZE + DOOR_SIZE
         assert caller.modern_call("test_trigger_tool_change").text == "told"
         assert {stream.next_message()["method"] for stream in streams} == {"notifications/tools/list_changed"}
     finally:
         for stream in streams:
             stream.close()
+
+
+def test_who_comes_is_served_while_handlers_hold_every_thread(watched: Watched) -> None:
+    caller = watched.caller
+    caller.initialize()
+    params = {"name": "hold", "arguments": {}, "_meta": {"progressToken": 1}}
+    held = [watched.caller.modern_stream("tools/call", params) for _ in range(SIZE)]
+    try:
+        for stream in held:
+            assert stream.next_message()["method"] == "notifications/progress"
+        other = watched.caller
+        other.initialize()
+        assert other.request("ping").status == caller.request("ping").status == 200
+        assert other.request("logging/setLevel", {"level": "error"}).status == 200
+        assert other.terminate().status == 200
+        assert other.request("ping").status == 404
+    finally:
+        assert caller.call("let_go").text == "let go"
+        for stream in held:
+            stream.close()
+        assert caller.call("close_gate").text == "closed"

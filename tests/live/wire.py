@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import select
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,7 +121,7 @@ def exchange(
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.endheaders()
             for start in range(0, len(body), CHUNK_BYTES):
-                if select.select([connection.sock], [], [], 0)[0]:
+                if _is_readable(connection.sock):
                     break
                 piece = body[start : start + CHUNK_BYTES]
                 connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
@@ -130,6 +131,13 @@ def exchange(
         return _read(connection)
     finally:
         connection.close()
+
+
+def _is_readable(sock: socket.socket) -> bool:
+    """Say whether something has arrived, whatever the number of the socket: `select()` takes small ones alone."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _read(connection: http.client.HTTPConnection) -> Answer:
@@ -146,6 +154,7 @@ class Streaming:
         self._response = connection.getresponse()
         self.status = self._response.status
         self.headers = {name.lower(): value for name, value in self._response.getheaders()}
+        self.last_event_id: str | None = None
         self._events = parse_events(self._lines())
 
     def __enter__(self) -> "Streaming":
@@ -162,6 +171,7 @@ class Streaming:
     def next_event(self) -> Event:
         """Return the next event; TimeoutError when none comes within READ_SECONDS, EOFError at the end."""
         for event in self._events:
+            self.last_event_id = event.id or self.last_event_id
             return event
         raise EOFError("the stream has ended")
 
@@ -172,9 +182,30 @@ class Streaming:
             if event.data and (not method or event.message.get("method") == method):
                 return event.message
 
+    def next_response(self, message: Mapping[str, Any]) -> Any:
+        """Return the response to a request, whatever comes before it."""
+        while (found := self.next_message()).get("id") != message["id"] or "method" in found:
+            pass
+        return found
+
+    def rest(self) -> list[Any]:
+        """Return the messages up to the end of the stream."""
+        messages = []
+        with contextlib.suppress(EOFError):
+            while True:
+                messages.append(self.next_message())
+        return messages
+
     def _lines(self) -> Iterator[str]:
         while line := self._response.readline():
             yield line.decode().rstrip("\r\n")
+
+
+def tool_call(name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the message of a call in a session, which asks for progress."""
+    number = next(_ids)
+    params = {"name": name, "arguments": dict(arguments or {}), "_meta": {"progressToken": number}}
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,6 +218,8 @@ class Caller:
     session: str | None = None
     version: str = HANDSHAKE
     capabilities: Mapping[str, Any] = field(default_factory=lambda: {"sampling": {}, "elicitation": {}, "roots": {}})
+    streams: list[Streaming] = field(default_factory=list, repr=False)
+    """All that were opened, for whoever closes what is left of them."""
 
     def at(self, port: int) -> "Caller":
         """Return the same caller at another process."""
@@ -197,6 +230,7 @@ class Caller:
             session=self.session,
             version=self.version,
             capabilities=self.capabilities,
+            streams=self.streams,
         )
 
     # The modern era.
@@ -263,6 +297,13 @@ class Caller:
     def call(self, name: str, arguments: Mapping[str, Any] | None = None) -> Answer:
         return self.request("tools/call", {"name": name, "arguments": dict(arguments or {})})
 
+    def notify(self, method: str, params: Mapping[str, Any]) -> Answer:
+        return self.post({"jsonrpc": "2.0", "method": method, "params": dict(params)})
+
+    def reply(self, question: Mapping[str, Any], result: Mapping[str, Any]) -> Answer:
+        """Answer a question of the server."""
+        return self.post({"jsonrpc": "2.0", "id": question["id"], "result": dict(result)})
+
     def post_stream(self, message: Any) -> Streaming:
         """Post a message of the session and read the answer as it comes."""
         return self._open("POST", [*_JSON, *self.session_headers()], _encode(message))
@@ -278,17 +319,27 @@ class Caller:
         return exchange(self.port, "DELETE", self.path, self.session_headers())
 
     @contextlib.contextmanager
-    def leave_open(self, method: str, params: Mapping[str, Any]) -> Iterator[None]:
-        """Send a modern request, and at the end go away without having read anything."""
+    def leave_open(self, method: str, params: Mapping[str, Any]) -> Iterator[socket.socket]:
+        """Send a modern request, and at the end go away without having read anything but what the block reads."""
         message = self.modern_request(method, params)
         connection = self._send("POST", self.modern_headers(message), _encode(message))
         try:
-            yield
+            yield connection.sock
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def leave_session_open(self, message: Any) -> Iterator[socket.socket]:
+        """Do what `leave_open` does, with a message of the session."""
+        connection = self._send("POST", [*_JSON, *self.session_headers()], _encode(message))
+        try:
+            yield connection.sock
         finally:
             connection.close()
 
     def _open(self, method: str, headers: HeaderList, body: bytes) -> Streaming:
-        return Streaming(self._send(method, headers, body))
+        self.streams.append(stream := Streaming(self._send(method, headers, body)))
+        return stream
 
     def _send(self, method: str, headers: HeaderList, body: bytes) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(HOST, self.port, timeout=READ_SECONDS)

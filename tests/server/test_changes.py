@@ -26,6 +26,7 @@ class TroubledStore(DatabaseStore):
     """A store that fails, or takes its time, when it is told to."""
 
     failures: ClassVar[int] = 0
+    cursor_failures: ClassVar[int] = 0
     before_reading: ClassVar[Callable[[], object] | None] = None
 
     def changes_since(self, server: str, cursor: int | None) -> tuple[int, list[tuple[ChangeKind, str]]]:
@@ -36,6 +37,12 @@ class TroubledStore(DatabaseStore):
             TroubledStore.before_reading()
         return super().changes_since(server, cursor)
 
+    def change_cursor(self, session: str) -> int | None:
+        if TroubledStore.cursor_failures:
+            TroubledStore.cursor_failures -= 1
+            raise StoreUnavailable
+        return super().change_cursor(session)
+
 
 @pytest.fixture(autouse=True)
 def troubled(settings: Settings) -> Iterator[None]:
@@ -44,7 +51,7 @@ def troubled(settings: Settings) -> Iterator[None]:
         "POLL_SECONDS": 0.05,
     }
     yield
-    TroubledStore.failures, TroubledStore.before_reading = 0, None
+    TroubledStore.failures, TroubledStore.cursor_failures, TroubledStore.before_reading = 0, 0, None
 
 
 async def publish() -> None:
@@ -139,6 +146,25 @@ async def test_a_bus_without_subscribers_leaves_its_group(settings: Settings) ->
         bus.unsubscribe(event)
         await layer.left.wait()
     assert not layer.groups
+
+
+class ImpatientLayer(InMemoryChannelLayer):  # type: ignore[misc]
+    """Gives up waiting at once, as a client of Redis does after its socket's time-out."""
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        raise ConnectionError("nothing came")
+
+
+async def test_who_listens_anew_looks_for_what_was_missed_meanwhile(settings: Settings) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.server.test_changes.ImpatientLayer"}}
+    event = wake_bus().subscribe()
+    try:
+        async with asyncio.timeout(BOUND_SECONDS):
+            for _ in range(3):
+                await event.wait()
+                event.clear()
+    finally:
+        wake_bus().unsubscribe(event)
 
 
 def test_a_channel_layer_that_cannot_be_made_stops_no_wake(

@@ -51,9 +51,9 @@ class RecordingState(DatabaseStateStore):
         self.asked.append("blob")
         return DatabaseStateStore.blobs(self, conversation, [digest])[digest]
 
-    def note(self, *args: Any) -> None:
+    def note(self, *args: Any, **kwargs: Any) -> None:
         self.asked.append("note")
-        super().note(*args)
+        super().note(*args, **kwargs)
 
     def expire(self, *args: Any) -> bool:
         self.asked.append("expire")

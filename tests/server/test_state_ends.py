@@ -64,9 +64,9 @@ class HookedState(DatabaseStateStore):
         _happen(HookedState.before_history)
         return super().history(*args)
 
-    def note(self, *args: Any) -> None:
+    def note(self, *args: Any, **kwargs: Any) -> None:
         _happen(HookedState.before_note)
-        super().note(*args)
+        super().note(*args, **kwargs)
 
     def _add(self, *args: Any, **kwargs: Any) -> None:
         _happen(HookedState.before_add)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from pydantic import BaseModel
 
@@ -392,3 +392,37 @@ async def test_a_generator_that_is_given_up_is_closed_on_its_own_thread(server: 
 
     assert (await pooled(1).acall("work")).text == "no words"
     assert began == closed
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_writes_streams_keeps_its_connection_from_one_write_to_the_next_and_then_closes_it() -> None:
+    background = HandlerThreads(size=1, queue=1, linger_seconds=2)
+    opened: list[Any] = []
+
+    def work() -> Any:
+        connection.ensure_connection()
+        opened.append(connection.connection)
+        # The connection of another thread is looked at, and not used.
+        return connections["default"]
+
+    found = await background.run(work)
+    await background.run(work)
+    assert opened[0] is opened[1]
+    async with asyncio.timeout(BOUND_SECONDS):
+        while found.connection is not None:  # noqa: ASYNC110 - its thread closes it
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_writes_streams_gives_up_a_connection_that_failed() -> None:
+    background = HandlerThreads(size=1, queue=1, linger_seconds=2)
+    opened: list[Any] = []
+
+    def work(*, fails: bool) -> None:
+        connection.ensure_connection()
+        opened.append(connection.connection)
+        connection.errors_occurred = fails
+
+    await background.run(work, fails=True)
+    await background.run(work, fails=False)
+    assert opened[0] is not opened[1]

@@ -15,8 +15,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from django_mcp.exceptions import CorruptBlob, StateConflict
-from django_mcp.sessions.stores.database_state import DatabaseStateStore
-from django_mcp.sessions.stores.state import ConversationRecord
+from django_mcp.sessions.stores.state import ConversationRecord, StateStore
 from tests.databases import together
 from tests.sessions.calls import ALICE, Call, Crash, crash_at, values_of
 from tests.sessions.linearizability import INCREMENT, Operation, linearize
@@ -27,11 +26,11 @@ MANY: Final = 10_000
 KEYS: Final = ("a", "b", "c", "d")
 
 
-def begin(store: DatabaseStateStore) -> ConversationRecord:
+def begin(store: StateStore) -> ConversationRecord:
     return store.begin(**ALICE.owner).conversation
 
 
-def read(store: DatabaseStateStore, record: ConversationRecord) -> Call:
+def read(store: StateStore, record: ConversationRecord) -> Call:
     """Begin a call with what is there now."""
     return Call(store, store.find(record.id, **ALICE.owner))
 
@@ -40,7 +39,7 @@ def increment(value: int) -> int:
     return value + INCREMENT
 
 
-def increments(store: DatabaseStateStore, *, callers: int = 64, total: int = 1_000) -> list[str]:
+def increments(store: StateStore, *, callers: int = 64, total: int = 1_000) -> list[str]:
     """So many callers at once, so many increments in all: each is one generation and none is lost."""
     record = begin(store)
 
@@ -70,7 +69,7 @@ class Assigned:
     step: int
 
 
-def assignments(store: DatabaseStateStore, *, callers: int, each: int, in_step: bool = False) -> list[str]:
+def assignments(store: StateStore, *, callers: int, each: int, in_step: bool = False) -> list[str]:
     """Each assignment is kept, on what its caller had read, or its caller learns of a conflict.
 
     Args:
@@ -135,7 +134,7 @@ def _returned(outcome: T | BaseException) -> T:
     return outcome
 
 
-def generations(store: DatabaseStateStore, record: ConversationRecord) -> dict[int, dict[str, Any]]:
+def generations(store: StateStore, record: ConversationRecord) -> dict[int, dict[str, Any]]:
     """Return the state of each generation but 0. Raises AssertionError if they are no chain."""
     head = store.find(record.id, **ALICE.owner).generation
     numbers = [line.number for line in reversed(store.history(record, MANY))]
@@ -143,15 +142,13 @@ def generations(store: DatabaseStateStore, record: ConversationRecord) -> dict[i
     return {number: values_of(store, store.snapshot(record, number)) for number in numbers}
 
 
-def one_order(store: DatabaseStateStore, *, seed: int, callers: int = 6, each: int = 6) -> list[str]:
+def one_order(store: StateStore, *, seed: int, callers: int = 6, each: int = 6) -> list[str]:
     """Some order explains what several callers read, assigned, deleted and incremented at once."""
     history = record_history(store, seed=seed, callers=callers, each=each, in_step=True)
     return [] if linearize(history) is not None else [f"no order explains {history}"]
 
 
-def record_history(
-    store: DatabaseStateStore, *, seed: int, callers: int, each: int, in_step: bool = False
-) -> list[Operation]:
+def record_history(store: StateStore, *, seed: int, callers: int, each: int, in_step: bool = False) -> list[Operation]:
     record = begin(store)
     meet = _meeting(callers if in_step else 0)
     keys = KEYS[: 2 + seed % 3]
@@ -178,7 +175,7 @@ def record_history(
 
 
 def _operate(
-    store: DatabaseStateStore,
+    store: StateStore,
     record: ConversationRecord,
     key: str,
     chance: float,
@@ -208,7 +205,7 @@ def _operate(
     return done(verb="assign", saw=saw, wrote=wrote, ended=time.perf_counter_ns())
 
 
-def crashes(store: DatabaseStateStore) -> list[str]:
+def crashes(store: StateStore) -> list[str]:
     """Whichever write of a commit the process dies at, the state stays, and the commit can be made anew."""
     record = begin(store)
     before = {"a": "large" * 100}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, defaultdict
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +26,7 @@ from django_mcp.exceptions import ConversationNotFound, CorruptBlob, StateConfli
 from django_mcp.models import Blob, Conversation, SessionQuota, Snapshot
 from django_mcp.sessions import tokens
 from django_mcp.sessions.stores import database_generations
-from django_mcp.sessions.stores.state import GRACE_SECONDS, ConversationRecord, Head
+from django_mcp.sessions.stores.state import GRACE_SECONDS, ConversationRecord, Head, StateStore
 from tests.core.manifests import small_pages
 from tests.core.values import same
 from tests.sessions.calls import ALICE, BOB, Call, Crash, crash_at, make, values_of
@@ -115,6 +115,7 @@ done_by_one = st.lists(operations, min_size=1, max_size=4)
 class StateMachine(RuleBasedStateMachine):
     seen: ClassVar[Counter[str]] = Counter()
     """What came about in all runs, so that a test may ask whether it was there at all."""
+    trim_every: ClassVar[int] = TRIM_EVERY
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +123,7 @@ class StateMachine(RuleBasedStateMachine):
         self.known: list[Modelled] = []
         self.tokens: list[Issued] = []
         self.calls: list[OpenCall] = []
-        self.store = make()
+        self.store: StateStore = self._made()
         self._read_back: dict[str, tuple[Any, ...]] = {}
         self._patched = ExitStack()
         self._patched.enter_context(small_pages())
@@ -131,6 +132,15 @@ class StateMachine(RuleBasedStateMachine):
         patch.setattr(database_generations, "TRIM_EVERY", TRIM_EVERY)
         patch.setattr(timezone, "now", self.clock.read)
         patch.setattr(tokens, "time", SimpleNamespace(time=self.clock.seconds))
+
+    def _made(self) -> StateStore:
+        return make()
+
+    def _crash_at(self, write: int) -> AbstractContextManager[None]:
+        return crash_at(write)
+
+    def _pass(self, time: timedelta) -> None:
+        self.clock.now += time
 
     def teardown(self) -> None:
         self._patched.close()
@@ -151,7 +161,13 @@ class StateMachine(RuleBasedStateMachine):
 
     def _know(self, head: Head, *states: Values) -> Modelled:
         record, now = head.conversation, self.clock.now
-        made = Modelled(record=record, created=now, used=now, states=[None, *copy.deepcopy(states)])
+        made = Modelled(
+            record=record,
+            created=now,
+            used=now,
+            states=[None, *copy.deepcopy(states)],
+            trim_every=self.trim_every,
+        )
         assert head.generation == made.head
         self.known.append(made)
         return made
@@ -304,7 +320,7 @@ class StateMachine(RuleBasedStateMachine):
             return
         if crash is not None:
             try:
-                with crash_at(crash):
+                with self._crash_at(crash):
                     self._commit(call)
             except Crash:
                 # Whoever called tries again what died.
@@ -434,7 +450,7 @@ class StateMachine(RuleBasedStateMachine):
 
     @rule(time=st.sampled_from([timedelta(seconds=59), GRACE / 2, GRACE, DAY, DAY, 3 * DAY, 7 * DAY]))
     def wait(self, time: timedelta) -> None:
-        self.clock.now += time
+        self._pass(time)
 
     @rule()
     def collect(self) -> None:
@@ -449,38 +465,65 @@ class StateMachine(RuleBasedStateMachine):
     def collect_until_nothing_is_young(self) -> None:
         """What is left then is what somebody needs."""
         for _ in range(2):
-            self.clock.now += GRACE
+            self._pass(GRACE)
+            self._use_all()
             self.collect()
         for family in {of.record.family for of in self.known}:
-            blobs = Blob.objects.filter(family_id=family).values_list("digest", flat=True)
-            assert set(blobs) == self._needed(family)
-        assert not Snapshot.objects.exclude(conversation__state="active").exists()
+            assert self._blobs_of(family) == self._needed(family)
+        assert not self._is_more_than_needed()
+
+    def _use_all(self) -> None:
+        """Let the store come upon what its index does not know yet."""
+
+    def _blobs_of(self, family: str) -> set[str]:
+        return set(Blob.objects.filter(family_id=family).values_list("digest", flat=True))
+
+    def _manifests_of(self, of: Modelled) -> list[bytes]:
+        rows = Snapshot.objects.filter(conversation=of.record.id).values_list("manifest", flat=True)
+        return [bytes(manifest) for manifest in rows]
+
+    def _is_more_than_needed(self) -> bool:
+        """Say whether there are generations of what has ended."""
+        return Snapshot.objects.exclude(conversation__state="active").exists()
 
     def _needed(self, family: str) -> set[str]:
         needed: set[str] = set()
         for of in self._live:
             if of.record.family == family:
                 fetch = partial(self.store.blob, of.record)
-                for manifest in Snapshot.objects.filter(conversation=of.record.id).values_list("manifest", flat=True):
-                    needed |= references(bytes(manifest), fetch)
+                for manifest in self._manifests_of(of):
+                    needed |= references(manifest, fetch)
         return needed
 
     # What always holds
 
     @invariant()
     def all_that_is_kept_reads_back(self) -> None:
+        there = self._stored()
+        for of in self._live:
+            stored = there[of.record.id]
+            assert stored[1] == list(range(of.cut + 1, of.head + 1))
+            if self._read_back.get(of.record.id) != stored:
+                self._read_back[of.record.id] = stored
+                self._reads_back(of)
+
+    def _stored(self) -> dict[str, tuple[Any, ...]]:
+        """Return of each live conversation its head, the numbers of its generations, and what else there is."""
         snapshots, blobs = defaultdict(list), defaultdict(list)
         for conversation, *row in Snapshot.objects.order_by("number").values_list("conversation", "number", "address"):
             snapshots[conversation].append(row)
         for family, blob in Blob.objects.order_by("pk").values_list("family", "pk"):
             blobs[family].append(blob)
         generations = dict(Conversation.objects.active().values_list("pk", "generation"))
-        for of in self._live:
-            assert [number for number, _ in snapshots[of.record.id]] == list(range(of.cut + 1, of.head + 1))
-            stored = (generations[of.record.id], snapshots[of.record.id], blobs[of.record.family])
-            if self._read_back.get(of.record.id) != stored:
-                self._read_back[of.record.id] = stored
-                self._reads_back(of)
+        return {
+            of.record.id: (
+                generations[of.record.id],
+                [number for number, _ in snapshots[of.record.id]],
+                [address for _, address in snapshots[of.record.id]],
+                blobs[of.record.family],
+            )
+            for of in self._live
+        }
 
     def _reads_back(self, of: Modelled) -> None:
         assert self.store.inspect(of.record.id).generation == of.head

@@ -157,6 +157,7 @@ class Modelled:
     revoked_up_to: int = -1
     revoked: set[str] = field(default_factory=set)
     is_over: bool = False
+    trim_every: int = TRIM_EVERY
 
     @property
     def head(self) -> int:
@@ -172,7 +173,7 @@ class Modelled:
     def push(self, state: Values | None, now: datetime) -> None:
         self.states.append(state)
         self.used = now
-        if self.head % TRIM_EVERY == 0:
+        if self.head % self.trim_every == 0:
             self.cut = max(self.cut, self.head - HISTORY)
 
     def find(self, now: datetime) -> bool:

@@ -47,8 +47,8 @@ class Mutation:
         patch.setattr(self.at, self.name, names[self.name])
 
 
-def of_store(words: dict[str, str]) -> Mutation:
-    return Mutation(at=DatabaseStateStore, name="commit", function=DatabaseStateStore.commit, words=words)
+def of_store(words: dict[str, str], name: str = "commit") -> Mutation:
+    return Mutation(at=DatabaseStateStore, name=name, function=getattr(DatabaseStateStore, name), words=words)
 
 
 IS_EXPECTED: Final = "filter(pk=conversation.id, generation=base_generation)"
@@ -60,10 +60,12 @@ MUTATIONS: Final = {
             IS_EXPECTED: "filter(pk=conversation.id)",
             '{"generation": number,': '{"generation": F("generation") + 1,',
             "now = timezone.now()": "nonlocal number; now = timezone.now()",
-            "Blob.objects.using": "number = expected.get().generation; Blob.objects.using",
+            "self._blobs.keep": "number = expected.get().generation; self._blobs.keep",
         }
     ),
-    "the head before the blobs": of_store({"transact(move, using=self.write_alias)": "move()"}),
+    "the head before the blobs": of_store(
+        {"transact(partial(move, prepared), using=self.write_alias)": "move(prepared)"}, "_move"
+    ),
     "merge without the base": Mutation(
         at=commits, name="merge", function=merge, words={"if theirs == base.entry(key):": "if True:"}
     ),
@@ -76,6 +78,7 @@ CHECKS: Final[dict[str, Check]] = {
     "crashes": crashes,
 }
 
+ATTEMPTS: Final = 5
 FAILS: Final = "failed: .*IntegrityError"
 OVERWRITES: Final = "overwritten unseen: "
 NO_ORDER: Final = "no order explains "
@@ -114,7 +117,8 @@ def test_the_commit_as_it_is_passes(check: str) -> None:
 @pytest.mark.parametrize(("mutation", "check", "words"), CATCHES)
 def test_a_broken_commit_is_caught(mutation: str, check: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     MUTATIONS[mutation].apply(monkeypatch)
-    assert any(re.search(words, violation) for violation in violations(CHECKS[check]))
+    # Callers that happen not to meet see nothing wrong.
+    assert any(re.search(words, violation) for _ in range(ATTEMPTS) for violation in violations(CHECKS[check]))
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

@@ -432,3 +432,37 @@ def test_the_migration_is_reversible(concurrent_database: str) -> None:
     finally:
         call_command("migrate", "django_mcp", database=concurrent_database, verbosity=0)
     assert ours <= tables()
+
+
+@pytest.mark.django_db
+def test_calls_that_were_taken_before_an_outage_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, session = make(), begin_session()
+    for number in range(2):
+        calls = [NewCall(request_id=str(number))]
+        store.begin_calls("s", "scope", calls, owner="dead", lease_seconds=number - 2, session=session)
+    take = store._take_call
+    taken: list[str] = []
+
+    def take_one(call: Call, *args: Any, **terms: Any) -> Any:
+        if taken:
+            raise StoreUnavailable
+        taken.append(call.pk)
+        return take(call, *args, **terms)
+
+    monkeypatch.setattr(store, "_take_call", take_one)
+
+    def take_over() -> list[str]:
+        found = store.take_over_calls("s", "one", lease_seconds=30, interrupted=lambda record: b"")
+        return [record.id for record in found]
+
+    assert take_over() == taken
+    with pytest.raises(StoreUnavailable):
+        take_over()
+
+
+@pytest.mark.django_db
+def test_what_does_not_run_is_cancelled_without_a_write(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    store, session = make(), begin_session()
+    with django_assert_num_queries(1) as seen:
+        assert not store.request_cancel(session, "1")
+    assert seen[0]["sql"].startswith("SELECT")

@@ -12,10 +12,11 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from django_mcp.core.principal import ANONYMOUS, Principal, scope_digest
-from django_mcp.exceptions import ConfigurationError, StoreUnavailable
+from django_mcp.exceptions import ConfigurationError, Overloaded, StoreUnavailable
 from django_mcp.models import Change, Claim, StoredResult
 from django_mcp.models.transactions import transact
 from django_mcp.sessions.stores import Claimed, Done, LogStore, Running
+from django_mcp.sessions.stores.base import EVERYTHING
 from django_mcp.sessions.stores.database import DatabaseStore
 from django_mcp.testing.store_contracts import LogStoreContract
 from tests.databases import together
@@ -129,6 +130,19 @@ def test_a_deadlock_is_run_again_and_both_transactions_succeed(concurrent_databa
 
 
 @pytest.mark.django_db
+def test_a_principal_claims_so_many_keys_and_no_other_is_held_up_by_it() -> None:
+    store = make(MAX_CLAIMS_PER_PRINCIPAL=3)
+    terms: dict[str, Any] = {"lease_seconds": 30, "lifetime_seconds": 60}
+    for key in ("1", "2", "3"):
+        assert isinstance(store.claim("s", SCOPE, key, **terms), Claimed)
+    with pytest.raises(Overloaded, match="Too many idempotency keys") as caught:
+        store.claim("s", SCOPE, "4", **terms)
+    assert caught.value.scope == "principal"
+    assert store.claim("s", SCOPE, "3", **terms) == Running()
+    assert isinstance(store.claim("s", "another", "4", **terms), Claimed)
+
+
+@pytest.mark.django_db
 def test_the_oldest_result_of_a_principal_makes_room_for_a_new_one() -> None:
     store = make(MAX_RESULTS_PER_PRINCIPAL=2)
     names = [store.put_result("s", "", ALICE, "text/plain", b"%d" % number) for number in range(3)]
@@ -139,7 +153,19 @@ def test_the_oldest_result_of_a_principal_makes_room_for_a_new_one() -> None:
 
 
 @pytest.mark.django_db
-def test_old_notices_go_and_a_cursor_before_them_means_that_every_list_changed() -> None:
+def test_a_sweep_deletes_the_claims_and_results_that_are_over() -> None:
+    store = make()
+    claimed = store.claim("s", SCOPE, "key", lease_seconds=30, lifetime_seconds=0)
+    store.put_result("s", "", ALICE, "text/plain", b"over", lifetime_seconds=0)
+    assert isinstance(claimed, Claimed)
+    assert store.settle("s", SCOPE, "key", claimed.fence, 1)
+    assert [store.sweep(), store.sweep()] == [2, 0]
+    assert not Claim.objects.exists()
+    assert not StoredResult.objects.exists()
+
+
+@pytest.mark.django_db
+def test_old_notices_go_and_a_cursor_before_them_means_that_everything_changed() -> None:
     store = make()
     store.publish_change("s", "tools")
     start, _ = store.changes_since("s", None)
@@ -149,7 +175,7 @@ def test_old_notices_go_and_a_cursor_before_them_means_that_every_list_changed()
     store.publish_change("s", "resource", "file:///new")
     assert Change.objects.count() == 1
     cursor, changes = store.changes_since("s", start)
-    assert changes == [("tools", ""), ("prompts", ""), ("resources", "")]
+    assert changes == list(EVERYTHING)
     assert store.changes_since("s", cursor) == (cursor, [])
     assert store.changes_since("s", cursor - 1) == (cursor, [("resource", "file:///new")])
 

@@ -1,6 +1,7 @@
 """Tools that count their runs in the database, and tools that tell of the process they run in."""
 
 import asyncio
+import itertools
 import os
 import threading
 from typing import Annotated, Any
@@ -8,13 +9,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from django_mcp import Context, Elicit, Resolve, resource, tool
-from tests.live.ledger import state_tools
+from tests.live.ledger import state_tools, stream_tools
 from tests.live.ledger.models import Entry
 
-__all__ = ["state_tools"]
+__all__ = ["state_tools", "stream_tools"]
 
 BARRIER_PARTIES = 10
 WAIT_SECONDS = 30
+FLOOD_CHARACTERS = 10_000
 
 _barrier = threading.Barrier(BARRIER_PARTIES)
 _gate = threading.Event()
@@ -46,6 +48,18 @@ def write_slowly(note: str, consent: Annotated[Consent, Resolve(ask_consent)], c
     _gate.wait(WAIT_SECONDS)
     last = Entry.objects.create(note=note, process=os.getpid())
     return {"entries": [first.pk, last.pk]}
+
+
+@tool
+def add_entry(note: str) -> dict[str, Any]:
+    """Write one entry, and one more when `let_go` is called."""
+    return _write_two(note)
+
+
+@tool(idempotent=True)
+def put_entry(note: str) -> dict[str, Any]:
+    """Do what `add_entry` does, and say that doing it twice does no harm."""
+    return _write_two(note)
 
 
 @tool(read_only=True)
@@ -110,6 +124,23 @@ async def wait_for_cancel(note: str, ctx: Context) -> str:
 
 
 @tool(read_only=True)
+async def work_for(seconds: float, ctx: Context) -> str:
+    """Report progress, and take so long."""
+    await ctx.aprogress(1)
+    await asyncio.sleep(seconds)
+    return "worked"
+
+
+@tool(read_only=True)
+async def flood(ctx: Context) -> str:
+    """Report progress in long words for as long as anybody takes it."""
+    for step in itertools.count(1):
+        await ctx.aprogress(step, message="x" * FLOOD_CHARACTERS)
+        await asyncio.sleep(0)
+    return "never done"
+
+
+@tool(read_only=True)
 def crash() -> str:
     """Raise what is not meant for the client."""
     raise RuntimeError("secret-of-the-server")
@@ -125,6 +156,13 @@ def who(ctx: Context) -> str:
 def crash_resource() -> str:
     """Raise what is not meant for the client."""
     raise RuntimeError("secret-of-the-server")
+
+
+def _write_two(note: str) -> dict[str, Any]:
+    first = Entry.objects.create(note=note, process=os.getpid())
+    _gate.wait(WAIT_SECONDS)
+    last = Entry.objects.create(note=note, process=os.getpid())
+    return {"entries": [first.pk, last.pk], "process": os.getpid()}
 
 
 async def _leave(note: str) -> None:

@@ -80,6 +80,13 @@ def keep_document(state: State, size: int) -> int:
     return size
 
 
+@tool
+def keep_entries(state: State, number: int, size: int) -> int:
+    """Keep so many entries of so many characters each."""
+    state.update({f"entry {one}": "e" * size for one in range(number)})
+    return number
+
+
 @tool(read_only=True)
 def measure_document(state: State) -> int:
     """Return the length of the document."""
