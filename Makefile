@@ -5,6 +5,8 @@ VENV ?= .venv
 PORT ?= 8000
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
+STORE ?=
 
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -13,7 +15,7 @@ DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check pytest unit fmt conformance bench everything interpreters lock clean
+.PHONY: help demo test check pytest unit fmt conformance bench chaos everything interpreters lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,8 +48,12 @@ fmt: $(DEV) ## Format, and mend what lint can mend
 conformance: $(DEV) ## Run the official conformance suites and show their tables   (SERVER=daphne|uvicorn)
 	$(PY) -m pytest -s tests/conformance $(PYTEST_ARGS)
 
-bench: $(DEV) ## Measure beside the official SDK's server   (BENCH_ARGS=)
+bench: $(DEV) ## Measure beside the official SDK's server, then the stores   (BENCH_ARGS=)
 	$(PY) -m benchmarks $(BENCH_ARGS)
+	$(PY) -m benchmarks.stores
+
+chaos: $(DEV) ## Kill servers, stores and connections under load, and judge what clients saw   (STORE= CHAOS_ARGS=)
+	$(PY) -m tests.chaos $(if $(STORE),--store $(STORE)) $(CHAOS_ARGS)
 
 everything: $(DEV) ## Serve the everything server at 127.0.0.1:$(PORT)/mcp   (SERVER= DATABASE_URL= REDIS_URL=)
 	$(PY) -m tests.everything --port $(PORT)

@@ -1,4 +1,4 @@
-"""The admin, and the MCP endpoint."""
+"""The admin, the MCP endpoint, and the probes of whoever watches the processes."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -6,4 +6,5 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("mcp", include("django_mcp.urls")),
+    path("", include("django_mcp.health_urls")),
 ]
