@@ -114,6 +114,30 @@ def test_no_increment_is_lost_in_a_conversation_that_moves_to_and_fro(pair: Pair
     assert lost(pair, home=home) == []
 
 
+@pytest.mark.parametrize("home", ["database", "redis"])
+def test_what_comes_home_between_the_question_and_the_look_is_found(
+    pair: Pair, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_home, elsewhere = (pair.database, pair.redis) if home == "database" else (pair.redis, pair.database)
+    record = begin(elsewhere)
+    count(elsewhere, record)
+    store = pair.following(at_home)
+    moves: list[str] = []
+
+    def look(self: FollowingStateStore, *args: Any, **kwargs: Any) -> StateStore | None:
+        if not moves:
+            moves.append(pair.mover(elsewhere).move(record.id, Luggage()))
+        return kept_by(self, *args, **kwargs)
+
+    kept_by = FollowingStateStore._kept_by
+    monkeypatch.setattr(FollowingStateStore, "_kept_by", look)
+    found = store.find(record.id, **ALICE.owner)
+    assert moves == ["moved"]
+    assert found.generation == 1
+    count(store, record)
+    assert total(pair, record) == 2
+
+
 class Late:
     """A commit comes between the seal and the update of the row."""
 

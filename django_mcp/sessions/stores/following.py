@@ -83,13 +83,13 @@ class FollowingStateStore(StateStore):
             return begin()
         where = Q(name_digest=name_digest(server, tenant, principal, kind, name or ""))
         for _ in range(ROUNDS):
-            keeper = self._elsewhere(where)
+            keeper = self._kept_by(where) or self.home
             try:
-                if keeper is None:
+                if keeper is self.home:
                     return begin()
                 return keeper.find_named(name, kind=kind, server=server, tenant=tenant, principal=principal, user=user)
             except ConversationNotFound:
-                if self._elsewhere(where) is keeper:
+                if (self._kept_by(where) or self.home) is keeper:
                     raise
         raise StoreUnavailable(_MOVES)
 
@@ -127,21 +127,7 @@ class FollowingStateStore(StateStore):
         )
 
     def _find(self, where: Q, ask: Callable[[StateStore], T]) -> T:
-        """Ask at home, and where the conversation is kept if that is elsewhere."""
-        try:
-            return ask(self.home)
-        except ConversationNotFound:
-            keeper = self._elsewhere(where)
-            if keeper is None:
-                raise
-        for _ in range(ROUNDS):
-            try:
-                return ask(keeper)
-            except ConversationNotFound:
-                before, keeper = keeper, self._elsewhere(where) or self.home
-                if keeper is before:
-                    raise
-        raise StoreUnavailable(_MOVES)
+        return self._from_home(ask, ConversationNotFound, lambda: self._kept_by(where))
 
     def inspect(self, conversation: str) -> Head:
         return self._looking(conversation, lambda store: store.inspect(conversation))
@@ -185,15 +171,9 @@ class FollowingStateStore(StateStore):
 
     def blobs(self, conversation: ConversationRecord, digests: Iterable[str]) -> dict[str, bytes]:
         wanted = list(digests)
-        store = self.home
-        for _ in range(ROUNDS):
-            try:
-                return store.blobs(conversation, wanted)
-            except CorruptBlob:
-                before, store = store, self._keeper(conversation.id)
-                if store is before:
-                    raise
-        raise StoreUnavailable(_MOVES)
+        return self._from_home(
+            lambda store: store.blobs(conversation, wanted), CorruptBlob, lambda: self._keeper(conversation.id)
+        )
 
     def snapshot(self, conversation: ConversationRecord, generation: int) -> Head:
         return self._looking(conversation.id, lambda store: store.snapshot(conversation, generation))
@@ -281,6 +261,25 @@ class FollowingStateStore(StateStore):
 
     # Who keeps it
 
+    def _from_home(
+        self, ask: Callable[[StateStore], T], missing: type[Exception], look: Callable[[], StateStore | None]
+    ) -> T:
+        """Ask at home, and while it is not there whoever the row says.
+
+        It may have come to a store after that was asked and before the row was read; so only a store that does not
+        have it after the row has named it is believed.
+        """
+        keeper, is_named = self.home, False
+        for _ in range(ROUNDS):
+            try:
+                return ask(keeper)
+            except missing:
+                named = look()
+                if named is None or (is_named and named is keeper):
+                    raise
+                keeper, is_named = named, True
+        raise StoreUnavailable(_MOVES)
+
     def _looking(self, conversation: str, ask: Callable[[StateStore], T]) -> T:
         """Ask who keeps it, and again where it moved meanwhile; what is asked may be done twice."""
         keeper = self._keeper(conversation)
@@ -312,18 +311,20 @@ class FollowingStateStore(StateStore):
         raise StoreUnavailable(_MOVES)
 
     def _keeper(self, conversation: str) -> StateStore:
-        return self._elsewhere(Q(pk=conversation), is_active=False) or self.home
+        return self._kept_by(Q(pk=conversation), is_active=False) or self.home
 
-    def _elsewhere(self, where: Q, *, is_active: bool = True) -> StateStore | None:
-        """Return who keeps a conversation, None where that is home, or where there is no such conversation.
+    def _kept_by(self, where: Q, *, is_active: bool = True) -> StateStore | None:
+        """Return who keeps a conversation, None where there is no such conversation.
 
         Raises StoreUnavailable where it is a store that this process does not know.
         """
         rows = Conversation.objects.using(self.write_alias)
         with outages(self.write_alias):
             kept = (rows.active() if is_active else rows).filter(where).values_list("store", flat=True).first()
-        if kept is None or kept == self.home.keeper:
+        if kept is None:
             return None
+        if kept == self.home.keeper:
+            return self.home
         try:
             return self._store_of(kept)
         except ConfigurationError as error:
