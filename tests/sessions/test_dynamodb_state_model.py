@@ -21,7 +21,7 @@ from tests.sessions.state_model import TRIM_EVERY, Modelled
 
 __all__ = ["aws"]
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services, pytest.mark.timeout(900)]
 
 
 class DynamoDBMachine(IndexedMachine):
@@ -71,7 +71,8 @@ class UncheckedDynamoDB(UncheckedCommit, DynamoDBState):
 
 
 class TestOnDynamoDB(ModelTests):
-    runs = few_runs = settings(SETTINGS, max_examples=12)
+    # The server that stands for DynamoDB is slow.
+    runs = few_runs = settings(SETTINGS, max_examples=6)
     broken = ("django_mcp.sessions.stores.dynamodb.DynamoDBState", UncheckedDynamoDB)
 
     @pytest.fixture
