@@ -1,4 +1,7 @@
-"""The everything server passes every scenario of the official conformance suites, under Daphne and under uvicorn."""
+"""The everything server passes every scenario of the official conformance suites, under Daphne and under uvicorn.
+
+And with classes of Django REST framework at its endpoint.
+"""
 
 import contextlib
 import os
@@ -18,6 +21,7 @@ RUN = Path(__file__).with_name("run.sh")
 ROOT = Path(__file__).parents[2]
 EXPECTED = "159 passed, 0 failed"
 SERVERS = [os.environ["SERVER"]] if os.environ.get("SERVER") else ["daphne", "uvicorn"]
+CASES = [*((server, "") for server in SERVERS), (SERVERS[0], "1")]
 
 pytestmark = pytest.mark.conformance
 
@@ -34,12 +38,13 @@ def answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def everything(server: str, folder: Path) -> Iterator[str]:
+def everything(server: str, rest_framework: str, folder: Path) -> Iterator[str]:
     """Serve the everything server with a database of its own; give its URL."""
     port = free_port()
     url = f"http://{HOST}:{port}/mcp"
     environment = {key: value for key, value in os.environ.items() if key != "REDIS_URL"}
     environment |= {"SERVER": server, "DATABASE_URL": f"sqlite:///{folder / 'everything.sqlite3'}"}
+    environment["REST_FRAMEWORK"] = rest_framework
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -71,8 +76,8 @@ def everything(server: str, folder: Path) -> Iterator[str]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("server", SERVERS)
-def test_every_scenario_of_both_suites_passes(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("server", "rest_framework"), CASES)
+def test_every_scenario_of_both_suites_passes(server: str, rest_framework: str, tmp_path: Path) -> None:
     node = node_or_skip()
     environment = node.environment | {
         "MCP_CONFORMANCE_NODE": str(node.node),
@@ -80,7 +85,7 @@ def test_every_scenario_of_both_suites_passes(server: str, tmp_path: Path) -> No
         "MCP_CONFORMANCE_CACHE": str(cache_folder() / "conformance"),
         "MCP_CONFORMANCE_OUT": str(tmp_path / "results"),
     }
-    with everything(server, tmp_path) as url:
+    with everything(server, rest_framework, tmp_path) as url:
         done = subprocess.run(
             ["bash", str(RUN), url],
             env=environment,
@@ -89,6 +94,6 @@ def test_every_scenario_of_both_suites_passes(server: str, tmp_path: Path) -> No
             text=True,
             check=False,
         )
-    print(f"\nunder {server}:\n{done.stdout}")
+    print(f"\nunder {server}{rest_framework and ' with REST framework'}:\n{done.stdout}")
     assert done.stdout.rstrip().rpartition("\n")[2] == EXPECTED
     assert done.returncode == 0

@@ -1,4 +1,7 @@
-"""Settings of the everything server: public, on loopback, on the database and the channel layer of the environment."""
+"""Settings of the everything server: public, on loopback, on the database and the channel layer of the environment.
+
+With `REST_FRAMEWORK` classes of Django REST framework stand at the endpoint, and let everybody in.
+"""
 
 import os
 import tempfile
@@ -37,3 +40,9 @@ if redis_url := os.environ.get("REDIS_URL"):
         "CONFIG": {"hosts": [redis_url]},
     }
 DJANGO_MCP: dict[str, Any] = {"ACCESS": "public", "SERVER_NAME": "everything", "SERVER_VERSION": "1.0"}
+if os.environ.get("REST_FRAMEWORK"):
+    INSTALLED_APPS += ["rest_framework", "rest_framework.authtoken"]
+    DJANGO_MCP["AUTHENTICATION"] = [
+        "django_mcp.authentication.AccessTokenAuthentication",
+        "rest_framework.authentication.TokenAuthentication",
+    ]
