@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from django_mcp.exceptions import RegistryError
 from django_mcp.registry.definition import (
     CompletionDefinition,
     Definition,
+    Permission,
     PromptDefinition,
     ResourceDefinition,
     Text,
     ToolDefinition,
 )
-
-if TYPE_CHECKING:
-    from django.http import HttpRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +104,9 @@ class Server:
         output_schema: Mapping[str, Any] | None = None,
         stateful: bool = False,
         atomic: bool = False,
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        rate: str | None = None,
+        throttles: Sequence[type] = (),
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ToolDefinition[P, R]]: ...
     def tool(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]
@@ -128,7 +128,10 @@ class Server:
                 goes on in a conversation. A parameter annotated `State` says the same.
             atomic: what a sync function does in the database, what it keeps in `ctx.state` and its recorded outcome
                 are one transaction; a failure takes all of it back. The server's store must be in that database.
-            permission: `"app.codename"` or a callable of the request; who lacks it neither sees nor calls the tool.
+            rate: how often one principal may call it, like `"10/minute"`; over it the answer is 429, and nothing runs.
+            throttles: throttle classes of Django REST framework, asked like `rate`.
+            permission: `"app.codename"`, a callable of the request, a permission class of Django REST framework or a
+                composition of such, or a list of which all count; who lacks it neither sees nor calls the tool.
             meta: `_meta` of the tool in the list.
 
         Raises:
@@ -153,7 +156,7 @@ class Server:
         mime_type: str | None = None,
         icons: Sequence[Mapping[str, Any]] = (),
         annotations: Mapping[str, Any] | None = None,
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ResourceDefinition[P, R]]:
         """Serve a function as a resource at `uri`, or as a template when the URI has `{variables}` (RFC 6570).
@@ -189,7 +192,7 @@ class Server:
         title: Text | None = None,
         description: Text | None = None,
         icons: Sequence[Mapping[str, Any]] = (),
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], PromptDefinition[P, R]]: ...
     def prompt(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]

@@ -140,6 +140,7 @@ class Call:
         self.cancelled = False
         self.uninterruptible = False
         self.body_began = False
+        self.continues = False
         self.keeps_thread = False
         self.task: asyncio.Task[Any] | None = None
         self.context: ServerRequestContext[Any, Any] | None = None

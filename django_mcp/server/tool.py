@@ -47,6 +47,7 @@ from django_mcp.server.conversion import Conversion
 from django_mcp.server.handler import Handler
 from django_mcp.server.headers import invalid, mismatch
 from django_mcp.server.idempotency import single_use_of_key
+from django_mcp.server.limits import Limits
 from django_mcp.server.outcome import Outcome
 from django_mcp.server.schema import UnusableSchema, read_schema
 from django_mcp.server.shape import Rows
@@ -74,6 +75,7 @@ class CompiledTool:
             )
         self.definition = definition
         self.name = name
+        self.limits = Limits.of(definition)
         self.handler = Handler(definition, structured=definition.structured)
         self.validator = self._own_validator(definition.input_schema, "input_schema")
         self.output_validator = self._own_validator(definition.output_schema, "output_schema")
