@@ -87,6 +87,8 @@ class ToolDefinition(Definition[P, R]):
     atomic: bool = False
     rate: str | None = None
     throttles: Sequence[type] = ()
+    time_limit: float | None = None
+    concurrency: int | None = None
     validates_itself: bool = False
     """Whether the function says itself, in its own words, what is wrong with its arguments."""
     listed: Callable[[HttpRequest], bool] | None = None

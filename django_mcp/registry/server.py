@@ -106,6 +106,8 @@ class Server:
         atomic: bool = False,
         rate: str | None = None,
         throttles: Sequence[type] = (),
+        time_limit: float | None = None,
+        concurrency: int | None = None,
         permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ToolDefinition[P, R]]: ...
@@ -130,6 +132,10 @@ class Server:
                 are one transaction; a failure takes all of it back. The server's store must be in that database.
             rate: how often one principal may call it, like `"10/minute"`; over it the answer is 429, and nothing runs.
             throttles: throttle classes of Django REST framework, asked like `rate`.
+            time_limit: seconds that the body may take, without those for which the client is asked; the result is then
+                an error. An async body is cancelled. A sync one is told by `ctx.cancelled` and keeps its thread until
+                it ends; its changes of `ctx.state`, and those of an atomic tool, are not kept.
+            concurrency: bodies of it that may run at once in one process; for one more the answer is 503.
             permission: `"app.codename"`, a callable of the request, a permission class of Django REST framework or a
                 composition of such, or a list of which all count; who lacks it neither sees nor calls the tool.
             meta: `_meta` of the tool in the list.
