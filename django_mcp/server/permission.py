@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from django.core.exceptions import PermissionDenied
 from django.utils.module_loading import import_string
 
 from django_mcp.registry.definition import Definition, ToolDefinition
@@ -39,7 +40,10 @@ def permits(permission: Any, caller: Caller, request: HttpRequest) -> bool:
         return caller.user is not None and bool(caller.user.has_perm(permission))
     if _is_of_rest_framework(permission):
         return bool(import_string(_ADAPTER)(permission, request, caller.address))
-    return bool(permission(request))
+    try:
+        return bool(permission(request))
+    except PermissionDenied:
+        return False
 
 
 def allows(definition: Definition[..., object], arrival: Arrival) -> bool:

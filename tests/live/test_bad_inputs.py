@@ -31,9 +31,22 @@ class Target:
         return Caller(port=self.served.port)
 
 
-@pytest.fixture(scope="module", params=list(Kind))
+GUARDS: Mapping[str, Any] = {
+    "PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "THROTTLES": ["tests.live.guards.Generous"],
+    "CALL_RATE": "1000000/day",
+}
+"""Classes of REST framework on the endpoint: they change no answer to what is wrong."""
+DOORS = [
+    *(pytest.param((kind, {}), id=kind) for kind in Kind),
+    *(pytest.param((kind, GUARDS), id=f"{kind}-guarded") for kind in (Kind.UVICORN, Kind.VIEW_WSGI)),
+]
+
+
+@pytest.fixture(scope="module", params=DOORS)
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
-    with tempfile.TemporaryDirectory() as folder, Served(request.param, Path(folder)) as served:
+    kind, mcp = request.param
+    with tempfile.TemporaryDirectory() as folder, Served(kind, Path(folder), mcp=mcp) as served:
         yield Target(served=served, values=make_values(served))
 
 

@@ -11,6 +11,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.cache import caches
+from django.core.exceptions import PermissionDenied
 from django.test import AsyncClient, override_settings
 from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, IsAuthenticated
 from rest_framework.throttling import AnonRateThrottle, BaseThrottle, ScopedRateThrottle, UserRateThrottle
@@ -69,6 +70,10 @@ class Untouched(BasePermission):
 
 def is_named(request: Any) -> bool:
     return bool(request.user.get_username())
+
+
+def denies(request: Any) -> bool:
+    raise PermissionDenied
 
 
 EITHER = IsAdminUser | AllowAny
@@ -135,7 +140,8 @@ def token_of(username: str, **options: Any) -> str:
 class TestTheEndpointsPermissions:
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize(
-        "permission", ["rest_framework.permissions.IsAuthenticated", f"{HERE}.is_named", f"{HERE}.IsAdminUser"]
+        "permission",
+        ["rest_framework.permissions.IsAuthenticated", f"{HERE}.is_named", f"{HERE}.denies", f"{HERE}.IsAdminUser"],
     )
     async def test_nobody_is_asked_for_credentials(self, send: Send, permission: str) -> None:
         with override_settings(DJANGO_MCP={"ACCESS": "public", "PERMISSIONS": [permission]}):
