@@ -287,6 +287,18 @@ class TestATool:
             answer = await send(*calling("never"))
         assert (answer.status, answer.headers["retry-after"], answer.body["id"]) == (429, "3", 1)
 
+    @pytest.mark.django_db(transaction=True)
+    async def test_says_so_in_a_session_too(self, send: Send, server: Server) -> None:
+        server.tool(name="never", throttles=[Soon])(lambda: "hi")
+        client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}
+        begin = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": client}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "never", "arguments": {}}}
+        with override_settings(DJANGO_MCP={"ACCESS": "public"}):
+            begun = await send("POST", BOTH, json.dumps(begin).encode())
+            session = {"mcp-session-id": begun.headers["mcp-session-id"]}
+            answer = await send("POST", {**BOTH, **session}, json.dumps(call).encode())
+        assert (answer.status, answer.headers["retry-after"], answer.body["id"]) == (429, "3", 1)
+
 
 def test_what_is_no_class_is_told_by_the_checks() -> None:
     given = {"PERMISSIONS": [f"{HERE}.MODERN", "no.such.Thing"], "THROTTLES": [f"{HERE}.is_named", "no.such.Thing"]}
