@@ -18,7 +18,7 @@ class DjangoMCPConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_mcp import checks, layer_checks  # noqa: F401 - registers them
+        from django_mcp import checks, layer_checks, limit_checks  # noqa: F401 - registers them
         from django_mcp.registry.autodiscover import autodiscover
         from django_mcp.server.compile import compile_all
         from django_mcp.sessions import deletion  # noqa: F401 - listens

@@ -6,7 +6,8 @@ E004 applications      E007 login cookies      W005 SERVER_NAME       W003 SQLit
 E008 registry          E003 routes             W006 clocks            W004 URLs
 
 Of a store's own: E010 USING, E011 BLOBS, E012 CACHE, W007 a cache that is pointless for the cached database; of one on
-Redis W012 to W015 (`redis_checks`). Of the channel layer W010 and W011 (`layer_checks`).
+Redis W012 to W015 (`redis_checks`). Of the channel layer W010 and W011 (`layer_checks`). Of rates E020 and W020
+(`limit_checks`).
 
 W001 to W003 are for `--deploy` alone: a project that `startproject` just made would be warned at every command. W005
 and W006 ask the databases that `--database` names, and no other.
@@ -31,6 +32,7 @@ from django_mcp.models import Conversation, MCPSession
 from django_mcp.registry.server import servers
 from django_mcp.routing import served_routes
 from django_mcp.server.compile import compile_all, key_of
+from django_mcp.server.limits import is_throttle
 from django_mcp.sessions.stores import stores
 from django_mcp.setting import SETTING
 
@@ -231,7 +233,7 @@ def _authentication() -> Iterator[CheckMessage]:
 
 
 def _callables() -> Iterator[CheckMessage]:
-    paths = [("AROUND_CALL", path) for path in mcp_settings.AROUND_CALL]
+    paths = [(name, path) for name in ("AROUND_CALL", "PERMISSIONS") for path in getattr(mcp_settings, name)]
     if mcp_settings.TENANT is not None:
         paths.append(("TENANT", mcp_settings.TENANT))
     for name, path in paths:
@@ -242,6 +244,16 @@ def _callables() -> Iterator[CheckMessage]:
             yield Error(
                 f"{SETTING}[{name!r}] names {path!r}, which {problem}.",
                 hint="Give the dotted path of a function.",
+                id="django_mcp.E006",
+            )
+    for path in mcp_settings.THROTTLES:
+        problem = _import_problem(path)
+        if not problem and not is_throttle(import_string(path)):
+            problem = "is no throttle class"
+        if problem:
+            yield Error(
+                f"{SETTING}['THROTTLES'] names {path!r}, which {problem}.",
+                hint="Give the dotted path of a throttle class of Django REST framework.",
                 id="django_mcp.E006",
             )
 

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
+from django_mcp.core.rate import Rate
 from django_mcp.exceptions import ConfigurationError
 from django_mcp.setting import (
     SETTING,
@@ -26,6 +27,7 @@ from django_mcp.setting import (
     matching,
     networks,
     origins,
+    rate_or_none,
     seconds,
     stores,
     switch,
@@ -65,6 +67,32 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         default=("django_mcp.authentication.AccessTokenAuthentication",),
         parse=dotted_series,
         help="Authentication classes, tried in this order.",
+    ),
+    Setting(
+        name="PERMISSIONS",
+        default=(),
+        parse=dotted_series,
+        help="Callables of the request, or permission classes of Django REST framework, that all let in who may use "
+        "the endpoint.",
+    ),
+    Setting(
+        name="THROTTLES",
+        default=(),
+        parse=dotted_series,
+        help="Throttle classes of Django REST framework that each POST to the endpoint passes.",
+    ),
+    Setting(
+        name="CALL_RATE",
+        default=None,
+        parse=rate_or_none,
+        help="How often one principal, or one address of anonymous callers, may call tools of one server, like "
+        '`"100/minute"`.',
+    ),
+    Setting(
+        name="LIMITS_CACHE",
+        default="default",
+        parse=matching(_ALIAS, "an alias in CACHES"),
+        help="Alias in `CACHES` where calls are counted for `CALL_RATE` and the `rate` of tools.",
     ),
     Setting(
         name="ALLOWED_ORIGINS",
@@ -287,6 +315,10 @@ class MCPSettings:
     INSTRUCTIONS: str
     ACCESS: Literal["required", "public"]
     AUTHENTICATION: tuple[str, ...]
+    PERMISSIONS: tuple[str, ...]
+    THROTTLES: tuple[str, ...]
+    CALL_RATE: Rate | None
+    LIMITS_CACHE: str
     ALLOWED_ORIGINS: tuple[str, ...]
     TRUSTED_PROXIES: tuple[Network, ...]
     TENANT: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
@@ -11,11 +12,22 @@ from django_mcp import authentication
 from django_mcp.authentication import Identity
 from django_mcp.conf import mcp_settings
 from django_mcp.core.principal import ANONYMOUS
-from django_mcp.exceptions import AuthenticationFailed, ConfigurationError, Overloaded, StoreUnavailable
+from django_mcp.exceptions import (
+    AuthenticationFailed,
+    ConfigurationError,
+    Overloaded,
+    PermissionRefused,
+    StoreUnavailable,
+)
 from django_mcp.security import INTERNAL_ERROR, Head, Refusal, refusal, unauthenticated
 from django_mcp.server.caller import Arrival, Caller
+from django_mcp.server.permission import permits
 from django_mcp.server.threads import Threads
+from django_mcp.server.throttle import check_throttles
 from django_mcp.server.wire import logger
+
+THROTTLE_SCOPE: Final = "mcp"
+"""The scope of the endpoint for `ScopedRateThrottle`, whose rate REST framework's DEFAULT_THROTTLE_RATES has."""
 
 
 async def admit(
@@ -47,10 +59,13 @@ async def admit(
     except AuthenticationFailed as error:
         logger.info("not authenticated: %s", error.reason)
         return unauthenticated(authentication.challenge(), head.origin)
+    except PermissionRefused as error:
+        logger.info("refused: %s", error)
+        return refusal(403, error.message, origin=head.origin)
     except (Overloaded, StoreUnavailable) as error:
         logger.warning("refused: %s", error)
         return refusal(
-            503,
+            429 if getattr(error, "scope", "") == "principal" else 503,
             str(error),
             code=INTERNAL_ERROR,
             origin=head.origin,
@@ -64,6 +79,8 @@ def _is_plain(head: Head) -> bool:
     return (
         mcp_settings.ACCESS == "public"
         and mcp_settings.TENANT is None
+        and not mcp_settings.PERMISSIONS
+        and not mcp_settings.THROTTLES
         and b"authorization" not in head.fields
         and not authentication.needs_database(head.fields)
     )
@@ -75,7 +92,14 @@ def _identify(arrival: Arrival, address: str) -> Caller:
     request.user = identity.user  # type: ignore[assignment]
     request.auth = identity.auth  # type: ignore[attr-defined]
     request.authenticator = identity.authenticator  # type: ignore[attr-defined]
-    return Caller(principal=identity.principal, tenant=tenant_of(request), user=identity.user, address=address)
+    caller = Caller(principal=identity.principal, tenant=tenant_of(request), user=identity.user, address=address)
+    if not all(permits(permission, caller, request) for permission in mcp_settings.imported("PERMISSIONS")):
+        if caller.principal.is_anonymous:
+            raise AuthenticationFailed("PERMISSIONS let nobody in without credentials")
+        raise PermissionRefused
+    if arrival.method == "POST":
+        check_throttles(mcp_settings.imported("THROTTLES"), request, address, THROTTLE_SCOPE)
+    return caller
 
 
 def tenant_of(request: HttpRequest) -> str:

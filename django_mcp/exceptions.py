@@ -3,6 +3,7 @@
 MCPException
  ├ ToolError              a handler's deliberate failure; its text is for the client
  │  ├ HandleRefused       a conversation's handle is no good, whatever the reason
+ │  ├ TimeLimitExceeded   a handler ran longer than its tool lets it
  │  ├ StateLost           the store lost what was kept of a user; said once
  │  └ StateNotSaved       the handler ran, and what it changed in a state was not kept
  │     ├ StateConflict    because another call changed the same keys meanwhile
@@ -156,6 +157,14 @@ class HandleRefused(ToolError):
 
     def __init__(self) -> None:
         super().__init__(REFUSED_HANDLE)
+
+
+class TimeLimitExceeded(ToolError):
+    """The body of a tool did not end in its time, which is `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The call took longer than its limit of {seconds:g} seconds and was given up.")
+        self.seconds = seconds
 
 
 class StateLost(ToolError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from django_mcp.core.rate import Rate
 from django_mcp.exceptions import ConfigurationError
 
 SETTING: Final = "DJANGO_MCP"
@@ -155,6 +156,13 @@ def networks(value: Any) -> tuple[Network, ...]:
         except ValueError as error:
             raise _Refused(f"a list of IP networks like '10.0.0.0/8' ({error})") from None
     return tuple(networks)
+
+
+def rate_or_none(value: Any) -> Rate | None:
+    try:
+        return None if value is None else Rate.parse(value)
+    except ValueError as error:
+        raise _Refused(str(error)) from None
 
 
 def stores(value: Any) -> dict[str, dict[str, Any]]:

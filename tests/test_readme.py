@@ -70,7 +70,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
-        tools.write("\nfrom books import list_tools, more_tools, rest_tools, stock_tools  # noqa: E402, F401\n")
+        tools.write(
+            "\nfrom books import limited_tools, list_tools, more_tools, rest_tools, stock_tools  # noqa: E402, F401\n"
+        )
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
     return folder
@@ -88,6 +90,7 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/tests.py",
         "books/models.py",
         "books/more_tools.py",
+        "books/limited_tools.py",
         "books/list_tools.py",
         "books/test_list.py",
         "books/stock_tools.py",
@@ -130,6 +133,14 @@ def test_the_views_of_the_readme_are_tools(project: Path) -> None:
 def make_alice(project: Path) -> None:
     words = "from django.contrib.auth.models import User; User.objects.get_or_create(username='alice')"
     run("manage.py", "shell", "-c", words, cwd=project)
+
+
+def test_the_limited_tools_of_the_readme_are_served(project: Path) -> None:
+    make_alice(project)
+    assert "reindex_all" in (nobody := run("manage.py", "mcp", "tools", cwd=project))
+    assert "reindex " not in nobody
+    assert "Indexed." in run("manage.py", "mcp", "call", "reindex", "--user", "alice", cwd=project)
+    assert "Indexed." in run("manage.py", "mcp", "call", "reindex_all", cwd=project)
 
 
 def test_an_access_token_is_made_as_the_readme_says(project: Path) -> None:

@@ -37,6 +37,8 @@ class Channel(Protocol):
     @property
     def cancelled(self) -> bool: ...
     @property
+    def is_timed_out(self) -> bool: ...
+    @property
     def roots_changed(self) -> bool: ...
     @property
     def protocol_version(self) -> str: ...
@@ -131,7 +133,7 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more. A sync handler that runs long reads it now and then."""
-        return self._channel.cancelled
+        return self._channel.cancelled or self._channel.is_timed_out
 
     @property
     def roots_changed(self) -> bool:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Permission = str | Callable[..., Any] | Sequence[str | Callable[..., Any]]
+"""`"app.codename"`, a callable of the request, a permission class of Django REST framework or a composition of such;
+of a list all count."""
+
 Text = str | Promise
 """A text for people: plain, or a lazy translation rendered in the language of each request."""
 
@@ -33,7 +37,7 @@ class Definition(Generic[P, R]):
     title: Text | None = None
     description: Text | None = None
     icons: Sequence[Mapping[str, Any]] = ()
-    permission: str | Callable[[HttpRequest], bool] | None = None
+    permission: Permission | None = None
     meta: Mapping[str, Any] | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,6 +85,10 @@ class ToolDefinition(Definition[P, R]):
     output_schema: Mapping[str, Any] | None = None
     stateful: bool = False
     atomic: bool = False
+    rate: str | None = None
+    throttles: Sequence[type] = ()
+    time_limit: float | None = None
+    concurrency: int | None = None
     validates_itself: bool = False
     """Whether the function says itself, in its own words, what is wrong with its arguments."""
     listed: Callable[[HttpRequest], bool] | None = None

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from django_mcp.exceptions import RegistryError
 from django_mcp.registry.definition import (
     CompletionDefinition,
     Definition,
+    Permission,
     PromptDefinition,
     ResourceDefinition,
     Text,
     ToolDefinition,
 )
-
-if TYPE_CHECKING:
-    from django.http import HttpRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +104,11 @@ class Server:
         output_schema: Mapping[str, Any] | None = None,
         stateful: bool = False,
         atomic: bool = False,
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        rate: str | None = None,
+        throttles: Sequence[type] = (),
+        time_limit: float | None = None,
+        concurrency: int | None = None,
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ToolDefinition[P, R]]: ...
     def tool(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]
@@ -128,7 +130,14 @@ class Server:
                 goes on in a conversation. A parameter annotated `State` says the same.
             atomic: what a sync function does in the database, what it keeps in `ctx.state` and its recorded outcome
                 are one transaction; a failure takes all of it back. The server's store must be in that database.
-            permission: `"app.codename"` or a callable of the request; who lacks it neither sees nor calls the tool.
+            rate: how often one principal may call it, like `"10/minute"`; over it the answer is 429, and nothing runs.
+            throttles: throttle classes of Django REST framework, asked like `rate`.
+            time_limit: seconds that the body may take, without those for which the client is asked; the result is then
+                an error. An async body is cancelled. A sync one is told by `ctx.cancelled` and keeps its thread until
+                it ends; its changes of `ctx.state`, and those of an atomic tool, are not kept.
+            concurrency: bodies of it that may run at once in one process; for one more the answer is 503.
+            permission: `"app.codename"`, a callable of the request, a permission class of Django REST framework or a
+                composition of such, or a list of which all count; who lacks it neither sees nor calls the tool.
             meta: `_meta` of the tool in the list.
 
         Raises:
@@ -153,7 +162,7 @@ class Server:
         mime_type: str | None = None,
         icons: Sequence[Mapping[str, Any]] = (),
         annotations: Mapping[str, Any] | None = None,
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], ResourceDefinition[P, R]]:
         """Serve a function as a resource at `uri`, or as a template when the URI has `{variables}` (RFC 6570).
@@ -189,7 +198,7 @@ class Server:
         title: Text | None = None,
         description: Text | None = None,
         icons: Sequence[Mapping[str, Any]] = (),
-        permission: str | Callable[[HttpRequest], bool] | None = None,
+        permission: Permission | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Callable[[Callable[P, R]], PromptDefinition[P, R]]: ...
     def prompt(self, function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:  # type: ignore[misc]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
 
@@ -37,7 +38,9 @@ from django_mcp.exceptions import CallCancelled, QuestionUnavailable
 from django_mcp.server.call_state import CallState
 from django_mcp.server.caller import Arrival, Caller
 from django_mcp.server.keeping import NOTHING, Keeping
+from django_mcp.server.places import ANYWHERE
 from django_mcp.server.threads import Lease
+from django_mcp.server.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -140,6 +143,9 @@ class Call:
         self.cancelled = False
         self.uninterruptible = False
         self.body_began = False
+        self.continues = False
+        self.time_limit: TimeLimit | None = None
+        self.place: AbstractContextManager[None] = ANYWHERE
         self.keeps_thread = False
         self.task: asyncio.Task[Any] | None = None
         self.context: ServerRequestContext[Any, Any] | None = None
@@ -190,7 +196,8 @@ class Call:
             # The modern era names its questions; here the name lets a program answer without reading the text.
             meta = (params or {}).get("_meta") or {}
             params = {**(params or {}), "_meta": {**meta, QUESTION_META_KEY: self.question}}
-        return await self.outlet.ask(method, params, opts.get("timeout") if opts else None)
+        with self.time_limit.paused() if self.time_limit is not None else nullcontext():
+            return await self.outlet.ask(method, params, opts.get("timeout") if opts else None)
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
         await self.outlet.notify(method, params)
@@ -218,8 +225,28 @@ class Call:
 
     @property
     def is_over(self) -> bool:
-        """Whether it was cancelled, and nothing demands that it goes on."""
-        return self.cancelled and not self.uninterruptible
+        """Whether its time is over, or it was cancelled and nothing demands that it goes on."""
+        return self.is_timed_out or (self.cancelled and not self.uninterruptible)
+
+    @property
+    def is_timed_out(self) -> bool:
+        """Whether the time of its body is over, so that nothing of it is kept; its result says so."""
+        return self.time_limit is not None and self.time_limit.is_over
+
+    @property
+    def is_final(self) -> bool:
+        """Whether what its body came to stands for good: it ran, and was not stopped by its client."""
+        return self.body_began and (self.is_timed_out or not self.is_over)
+
+    def begin_body(self) -> None:
+        """Say that the body runs from now on, on any thread."""
+        self.body_began = True
+        if self.time_limit is not None:
+            self.time_limit.begin()
+
+    def ends_in_time(self) -> bool:
+        """Say that the body has ended, on any thread; return whether anything of it may be kept."""
+        return (self.time_limit is None or self.time_limit.ends_in_time()) and not self.is_over
 
     @property
     def has_state(self) -> bool:
@@ -290,7 +317,7 @@ class Call:
         return self._lease
 
     async def send_progress(self, progress: float, total: float | None, message: str | None) -> None:
-        if self.cancelled and not self.uninterruptible:
+        if self.is_over:
             raise CallCancelled
         token = self._progress_token
         # The value must increase with each notification (MCP 2025-11-25 and 2026-07-28, basic/utilities/progress).
@@ -371,8 +398,8 @@ class Call:
         if self._lease is not None:
             self._lease.close()
         self.context = self.task = None
-        if not self.cancelled:
-            # Of a cancelled call a sync body may still be running, with its state.
+        if not self.cancelled and not self.is_timed_out:
+            # Of a call that was given up a sync body may still be running, with its state.
             self._state = self.record = None
 
     @property

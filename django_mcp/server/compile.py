@@ -27,6 +27,7 @@ from django_mcp.registry.definition import (
 from django_mcp.registry.server import DEFAULT, Server, servers
 from django_mcp.server.completion import CompiledCompletion
 from django_mcp.server.meta import is_meta_key
+from django_mcp.server.permission import is_permission
 from django_mcp.server.prompt import CompiledPrompt
 from django_mcp.server.resource import CompiledResource
 from django_mcp.server.tool import CompiledTool
@@ -85,6 +86,11 @@ class CompiledServer:
                 raise definition.error(
                     f"has the key {key!r} in its meta", "name keys like `name` or `com.example/name`"
                 )
+        if definition.permission is not None and not is_permission(definition.permission):
+            raise definition.error(
+                f"has the permission {definition.permission!r}",
+                "give 'app.codename', a callable of the request, or a permission class of Django REST framework",
+            )
         match definition:
             case ToolDefinition():
                 name = self._full_name(definition)

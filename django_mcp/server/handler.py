@@ -31,6 +31,7 @@ from django_mcp.server.keeping import Keeping
 from django_mcp.server.shape import Rows, Shape, as_content, read_shape, row_limit, schema_annotation, touches_database
 from django_mcp.server.signature import KernelContext, Signature, read_signature, with_return
 from django_mcp.server.surroundings import asurroundings, has_surroundings, surroundings
+from django_mcp.server.time_limit import TimeLimit
 
 T = TypeVar("T")
 Finish = Callable[[Any, Rows], T]
@@ -52,6 +53,7 @@ class Handler:
         target = target if inspect.isroutine(target) else type(target).__call__
         self.is_async = inspect.iscoroutinefunction(target) or inspect.isasyncgenfunction(target)
         self.metadata, self.questions, self.plans, self.input_schema = self._compile(structured)
+        self.time_limit: float | None = getattr(definition, "time_limit", None)
         self.keeping = Keeping(
             name=definition.name,
             is_stateful=getattr(definition, "stateful", False) or State in self.signature.given.values(),
@@ -98,14 +100,26 @@ class Handler:
         """
         call.keeping = self.keeping
         try:
-            if self.is_async:
-                return await self._run_async(call, arguments, finish)
-            try:
-                return await call.lease.run(self._run_sync, call, arguments, finish)
-            finally:
-                call.lease.release()
+            if self.time_limit is None:
+                return await self._run(call, arguments, finish)
+            call.time_limit = TimeLimit(self.time_limit)
+            return await call.time_limit.run(self._run(call, arguments, finish))
         except (SystemExit, asyncio.CancelledError) as error:
             _contain(error)
+
+    async def _run(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        if self.is_async:
+            return await self._run_async(call, arguments, finish)
+        try:
+            return await call.lease.run(self._run_in_place, call, arguments, finish)
+        finally:
+            call.lease.release()
+
+    def _run_in_place(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
+        # A body that was given up goes on here, and has its place until it ends.
+        with call.place:
+            return self._run_sync(call, arguments, finish)
+        raise RuntimeError(_SWALLOWED)
 
     def _run_sync(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
         try:
@@ -149,7 +163,7 @@ class Handler:
         raise RuntimeError(_SWALLOWED)
 
     def _body(self, call: Call, arguments: dict[str, Any]) -> Any:
-        call.body_began = True
+        call.begin_body()
         value = self.function(**arguments)
         if not self.shape.is_generator:
             return value
@@ -171,6 +185,8 @@ class Handler:
                 # The body may take its time, and needs no thread for it.
                 call.lease.release()
             result = await self._run_asurrounded(call, arguments, finish)
+            if self.time_limit is not None and not call.ends_in_time():
+                raise CallCancelled
             if call.has_state:
                 await call.lease.run(_keep_and_close, call, result)
         except BaseException as error:
@@ -190,7 +206,7 @@ class Handler:
         raise RuntimeError(_SWALLOWED)
 
     async def _run_on_loop(self, call: Call, arguments: dict[str, Any], finish: Finish[T]) -> T:
-        call.body_began = True
+        call.begin_body()
         call.lease.insist()
         if self.shape.is_generator:
             value, count = None, 0
@@ -250,7 +266,7 @@ def _keep(call: Call, result: Any) -> Outcome:
         return "input_required"
     if getattr(result, "is_error", False):
         return "failed"
-    if call.is_over:
+    if not call.ends_in_time():
         return "cancelled"
     if call.has_state:
         call.call_state.keep()

@@ -56,6 +56,7 @@ from django_mcp.server.request_state import boundary
 from django_mcp.server.resource import CompiledResource, not_found
 from django_mcp.server.spill import read_spilled
 from django_mcp.server.surroundings import in_language
+from django_mcp.server.throttle import throttle
 
 Context = ServerRequestContext[Any, Any]
 _CACHED: Final = (
@@ -140,6 +141,7 @@ class Kernel:
         tool = self.server.tools.get(params.name)
         if tool is None or not await may_use(tool.definition, call.arrival):
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+        await throttle(tool, call)
         return await tool.call(call, context, params)
 
     async def list_resources(self, context: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:

@@ -118,6 +118,7 @@ class Run:
         self.hold = record.hold
         self.id = record.id
         self.call.resume_progress(record.progress)
+        self.call.continues = True
         self.questioning.continues = True
 
     def described(self) -> NewCall:

@@ -47,7 +47,9 @@ from django_mcp.server.conversion import Conversion
 from django_mcp.server.handler import Handler
 from django_mcp.server.headers import invalid, mismatch
 from django_mcp.server.idempotency import single_use_of_key
+from django_mcp.server.limits import Limits
 from django_mcp.server.outcome import Outcome
+from django_mcp.server.places import Places
 from django_mcp.server.schema import UnusableSchema, read_schema
 from django_mcp.server.shape import Rows
 from django_mcp.server.single_use import Record, SingleUse, once_for_each
@@ -74,6 +76,8 @@ class CompiledTool:
             )
         self.definition = definition
         self.name = name
+        self.limits = Limits.of(definition)
+        self._places = Places(self.limits.concurrency) if self.limits.concurrency is not None else None
         self.handler = Handler(definition, structured=definition.structured)
         self.validator = self._own_validator(definition.input_schema, "input_schema")
         self.output_validator = self._own_validator(definition.output_schema, "output_schema")
@@ -180,18 +184,25 @@ class CompiledTool:
             # What cannot be recorded is a failure, and that can: without a record a repeat would run.
             Outcome.of(call, result).sealed()
         except MCPError as error:
-            return Outcome.of_error(error, is_final=call.body_began and not call.is_over)
+            return Outcome.of_error(error, is_final=call.is_final)
         except Exception as error:
             is_refusal = isinstance(error, Overloaded | StoreUnavailable | TokenRefused)
             if is_refusal and (is_repeatable or not call.body_began or not getattr(error, "has_begun", True)):
                 raise
             result = _failure(self._explain(error))
-        return Outcome.of(call, result, is_final=call.body_began and not call.is_over)
+        return Outcome.of(call, result, is_final=call.is_final)
 
     async def _run_body(self, call: Call, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
-        """Run the body. Every run of one goes through here, after its claims were made."""
-        await call.begin()
-        return await self.handler.run(call, arguments, partial(self._final, call))
+        """Run the body. Every run of one goes through here, after its claims were made.
+
+        Raises:
+            Overloaded: too many run already, and this one did not begin.
+        """
+        if self._places is not None:
+            call.place = self._places.take()
+        with call.place:
+            await call.begin()
+            return await self.handler.run(call, arguments, partial(self._final, call))
 
     def _given(self, call: Call, outcome: Outcome) -> CallToolResult | InputRequiredResult:
         """Return the result of an outcome, which may be that of a call in the other era."""

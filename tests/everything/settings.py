@@ -46,3 +46,6 @@ if os.environ.get("REST_FRAMEWORK"):
         "django_mcp.authentication.AccessTokenAuthentication",
         "rest_framework.authentication.TokenAuthentication",
     ]
+    DJANGO_MCP["PERMISSIONS"] = ["rest_framework.permissions.AllowAny"]
+    DJANGO_MCP["THROTTLES"] = ["tests.everything.guards.Generous"]
+    DJANGO_MCP["CALL_RATE"] = "1000000/day"

@@ -135,6 +135,13 @@ async def test_a_call_whose_body_did_not_begin_goes_on_as_its_user_without_any_h
     assert seen == {"user": user, "tenant": "acme", "path": "/somewhere", "headers": {}}
 
 
+async def test_a_call_that_goes_on_is_not_counted_again(server: Server, session: MCPSession) -> None:
+    server.tool(name="work", rate="1/day")(lambda: "done")
+    for _ in range(3):
+        abandoned = await abandon(session)
+        assert await abandoned.ended() == "succeeded"
+
+
 async def test_a_call_that_may_have_had_effects_ends_and_says_so(server: Server, session: MCPSession) -> None:
     runs = 0
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final, cast
 
-from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import APIRootView, BaseRouter, SimpleRouter
 from rest_framework.views import APIView
@@ -28,10 +27,8 @@ from django_mcp.contrib.rest_framework.schema import operations
 from django_mcp.contrib.rest_framework.served_view import ServedView, Unservable
 from django_mcp.contrib.rest_framework.view_tool import ViewTool, ViewToolDefinition
 from django_mcp.exceptions import RegistryError
-from django_mcp.registry.definition import Bundle, Definition
+from django_mcp.registry.definition import Bundle, Definition, Permission
 from django_mcp.registry.server import Server, default_server
-
-Permission = str | Callable[[HttpRequest], bool] | None
 
 READS: Final = frozenset({"GET"})
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -45,7 +42,7 @@ def register_router(
     exclude: Collection[str] = (),
     namespace: str | None = None,
     server: Server = default_server,
-    permission: Permission = None,
+    permission: Permission | None = None,
     accept_endpoint_authentication: bool = False,
 ) -> None:
     """Serve the actions of a router's viewsets as tools, each named `<basename>_<action>`.
@@ -76,7 +73,7 @@ def register_viewset(
     exclude: Collection[str] = (),
     namespace: str | None = None,
     server: Server = default_server,
-    permission: Permission = None,
+    permission: Permission | None = None,
     accept_endpoint_authentication: bool = False,
 ) -> None:
     """Serve the actions of one viewset as tools; see `register_router` for the arguments.
@@ -111,7 +108,7 @@ def register_view(
     methods: Collection[str] = ("GET",),
     namespace: str | None = None,
     server: Server = default_server,
-    permission: Permission = None,
+    permission: Permission | None = None,
     accept_endpoint_authentication: bool = False,
 ) -> None:
     """Serve the methods of one view of REST framework as tools.
@@ -179,7 +176,7 @@ def _register(
     *,
     namespace: str | None,
     server: Server,
-    permission: Permission,
+    permission: Permission | None,
     accepts_all: bool,
 ) -> None:
     frame = _caller()
@@ -219,7 +216,7 @@ def _register(
 
 
 def _definition(
-    name: str, tool: ViewTool, operation: Operation, place: str, permission: Permission
+    name: str, tool: ViewTool, operation: Operation, place: str, permission: Permission | None
 ) -> ViewToolDefinition[..., Any]:
     return ViewToolDefinition(
         function=tool,
