@@ -7,7 +7,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -16,44 +15,58 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Maker',
+            name="Maker",
             fields=[
-                ('key', models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=50, unique=True)),
-                ('secret', models.CharField(blank=True, max_length=50)),
+                ("key", models.UUIDField(default=uuid.uuid4, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=50, unique=True)),
+                ("secret", models.CharField(blank=True, max_length=50)),
             ],
         ),
         migrations.CreateModel(
-            name='Item',
+            name="Item",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(help_text='As on the label.', max_length=50)),
-                ('slug', models.SlugField(blank=True)),
-                ('text', models.TextField(blank=True)),
-                ('size', models.IntegerField(choices=[(1, 'Small'), (2, 'Large')], default=1)),
-                ('kind', models.CharField(choices=[('tool', 'Tool'), ('toy', 'Toy')], default='tool', max_length=10)),
-                ('stock', models.PositiveIntegerField(default=0)),
-                ('small', models.SmallIntegerField(default=0)),
-                ('big', models.BigIntegerField(default=0)),
-                ('price', models.DecimalField(blank=True, decimal_places=2, max_digits=8, null=True)),
-                ('weight', models.FloatField(blank=True, null=True)),
-                ('is_sold', models.BooleanField(default=False)),
-                ('day', models.DateField(blank=True, null=True)),
-                ('at', models.DateTimeField(blank=True, null=True)),
-                ('clock', models.TimeField(blank=True, null=True)),
-                ('lasts', models.DurationField(blank=True, null=True)),
-                ('code', models.UUIDField(blank=True, null=True)),
-                ('address', models.GenericIPAddressField(blank=True, null=True)),
-                ('extra', models.JSONField(blank=True, null=True)),
-                ('photo', models.FileField(blank=True, upload_to='photos')),
-                ('raw', models.BinaryField(blank=True, null=True)),
-                ('hidden', models.CharField(blank=True, max_length=50)),
-                ('owner', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
-                ('parts', models.ManyToManyField(blank=True, to='shop.item')),
-                ('maker', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='items', to='shop.maker')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(help_text="As on the label.", max_length=50)),
+                ("slug", models.SlugField(blank=True)),
+                ("text", models.TextField(blank=True)),
+                ("size", models.IntegerField(choices=[(1, "Small"), (2, "Large")], default=1)),
+                ("kind", models.CharField(choices=[("tool", "Tool"), ("toy", "Toy")], default="tool", max_length=10)),
+                ("stock", models.PositiveIntegerField(default=0)),
+                ("small", models.SmallIntegerField(default=0)),
+                ("big", models.BigIntegerField(default=0)),
+                ("price", models.DecimalField(blank=True, decimal_places=2, max_digits=8, null=True)),
+                ("weight", models.FloatField(blank=True, null=True)),
+                ("is_sold", models.BooleanField(default=False)),
+                ("day", models.DateField(blank=True, null=True)),
+                ("at", models.DateTimeField(blank=True, null=True)),
+                ("clock", models.TimeField(blank=True, null=True)),
+                ("lasts", models.DurationField(blank=True, null=True)),
+                ("code", models.UUIDField(blank=True, null=True)),
+                ("address", models.GenericIPAddressField(blank=True, null=True)),
+                ("extra", models.JSONField(blank=True, null=True)),
+                ("photo", models.FileField(blank=True, upload_to="photos")),
+                ("raw", models.BinaryField(blank=True, null=True)),
+                ("hidden", models.CharField(blank=True, max_length=50)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                ("parts", models.ManyToManyField(blank=True, to="shop.item")),
+                (
+                    "maker",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="items",
+                        to="shop.maker",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
     ]
