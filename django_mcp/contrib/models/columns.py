@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.db.models.fields.files import FieldFile
@@ -23,11 +24,12 @@ _SCHEMAS: Final[tuple[tuple[type[models.Field[Any, Any]], dict[str, Any]], ...]]
     (models.BooleanField, {"type": "boolean"}),
     (models.IntegerField, {"type": "integer"}),
     (models.FloatField, {"type": "number"}),
-    (models.DecimalField, {"type": "string", "format": "decimal"}),
+    (models.DecimalField, {"type": "string"}),
     (models.DateTimeField, {"type": "string", "format": "date-time"}),
     (models.DateField, {"type": "string", "format": "date"}),
-    (models.TimeField, {"type": "string", "format": "time"}),
-    (models.DurationField, {"type": "string", "format": "duration"}),
+    # The formats "time" and "duration" are of RFC 3339: with an offset, without a sign or a fraction.
+    (models.TimeField, {"type": "string"}),
+    (models.DurationField, {"type": "string"}),
     (models.UUIDField, {"type": "string", "format": "uuid"}),
     (models.JSONField, {}),
     (models.CharField, {"type": "string"}),
@@ -87,6 +89,8 @@ class Column:
         """The JSON Schema of `value_of()`. It holds for what is stored, whatever its validators say today."""
         schema = dict(self._kind)
         is_nullable = any(part.null for part in (*self.relations, self.field))
+        if isinstance(self.target, models.DateTimeField) and not settings.USE_TZ:
+            del schema["format"]
         if "type" in schema and (is_nullable or isinstance(self.target, models.FloatField)):
             schema["type"] = [schema["type"], "null"]
         if self.field.help_text:

@@ -33,7 +33,6 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _FORMATS: Final[tuple[tuple[type[forms.Field], str], ...]] = (
     (forms.DateTimeField, "date-time"),
     (forms.DateField, "date"),
-    (forms.TimeField, "time"),
     (forms.DurationField, "duration"),
     (forms.UUIDField, "uuid"),
     (forms.EmailField, "email"),

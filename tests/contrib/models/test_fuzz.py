@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from django_mcp import Server
 from django_mcp.contrib.models import register_models
 from django_mcp.server.compile import compiled
-from django_mcp.testing import Client, MCPClientError
+from django_mcp.testing import Client
 from tests.contrib.models.shop import tools
 from tests.contrib.models.shop.models import Item, Maker
 from tests.contrib.rest_framework.drawn import fitting
@@ -26,7 +26,23 @@ from tests.servers import defined
 
 FAILED: Final = "failed."
 EXTREME: Final[Mapping[str, list[Any]]] = {
-    "string": ["", "\x00", "a\x00b", "\ud800", "\udfff!", "%", "_", "\\", "'", "😀", " ", "a" * 1_000],
+    "string": [
+        "12:00",
+        "23:59:59.999999",
+        "12:00+02:00",
+        "",
+        "\x00",
+        "a\x00b",
+        "\ud800",
+        "\udfff!",
+        "%",
+        "_",
+        "\\",
+        "'",
+        "😀",
+        " ",
+        "a" * 1_000,
+    ],
     "integer": [0, -1, 2**15, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, -(2**63), 1.0],
     "number": [0, -0.0, 1e308, -1e308, 5e-324, 10**400, 1e16, 0.1],
     "decimal": ["NaN", "Infinity", "-0", "1e5", "1E+999999", "0.001", "123456789", "١", 1e300, 5e-324],
@@ -37,13 +53,11 @@ EXTREME: Final[Mapping[str, list[Any]]] = {
         "0001-01-01T00:00:00+14:00",
         "2026-02-30T00:00Z",
     ],
-    "time": ["23:59:59.999999", "24:00", "12:00+02:00", "12:00"],
     "duration": ["P999999999D", "-P999999999D", "P106751991DT4H", "1:02", "PT0.000001S"],
     "uuid": ["x", "0" * 32, "{12345678-1234-1234-1234-123456789abc}", "urn:uuid:" + "0" * 32],
 }
 FORMATS: Final[Mapping[str, st.SearchStrategy[Any]]] = {
     "uuid": st.uuids().map(str),
-    "time": st.times().map(str),
     "duration": st.timedeltas().map(duration_iso_string),
 }
 
@@ -90,13 +104,10 @@ def check(server: Server, user: User, name: str, arguments: dict[str, Any], usin
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_call_never_fails_the_server(shop: Server, data: Any) -> None:
-    user = User.objects.get(username=data.draw(st.sampled_from(["clerk", "viewer"])))
+    user = User.objects.get(username="clerk")
     keys = [*Item.objects.values_list("pk", flat=True), *map(str, Maker.objects.values_list("pk", flat=True))]
     name, arguments = data.draw(calls(shop, keys))
-    try:
-        check(shop, user, name, arguments, "default")
-    except MCPClientError as error:
-        assert str(error).endswith(f"Unknown tool: {name}")  # noqa: PT017
+    check(shop, user, name, arguments, "default")
 
 
 class ToTheRealOne:

@@ -120,7 +120,7 @@ class TestAList:
         assert names(client, ordering="maker__name", page_size=5)[-1] in {"Axe", "Drum"}
         Item.objects.update(stock=1)
         pages = [names(client, ordering="stock", page=page, page_size=2) for page in (1, 2)]
-        assert sorted(sum(pages, [])) == ["Axe", "Ball", "Car", "Drum"]
+        assert sorted([*pages[0], *pages[1]]) == ["Axe", "Ball", "Car", "Drum"]
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
@@ -171,7 +171,7 @@ class TestSchemas:
         told = tools["get_item"].output_schema
         assert told is not None
         assert told["properties"]["name"] == {"type": "string", "description": "As on the label."}
-        assert told["properties"]["price"] == {"type": ["string", "null"], "format": "decimal"}
+        assert told["properties"]["price"] == {"type": ["string", "null"]}
         assert tools["list_items"].definition.doc == "List items, a page at a time. Things in the shop."
 
     def test_a_result_fits_its_own(self, client: Client, shop: Server) -> None:
