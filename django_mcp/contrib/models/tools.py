@@ -29,7 +29,7 @@ _METHODS: Final = {
 _READS: Final = frozenset({"list", "retrieve"})
 _NOT_FOUND: Final = "Not found."
 _OUTSIDE: Final = "The object would be where you cannot reach it. Nothing was saved."
-_CONFLICT: Final = "The object conflicts with another. Nothing was saved."
+_CONFLICT: Final = "This conflicts with another object. Nothing was saved."
 _IN_USE: Final = "Other objects need it. Nothing was deleted."
 _OUT_OF_RANGE: Final = "A value is out of range."
 
@@ -45,6 +45,7 @@ class ModelTools(ModelAccess):
         page_size, max_page_size: rows of a page, where the client does not say, and at most.
         count: whether a list tells how many rows there are, which costs a query.
         form_class: the `ModelForm` that creates and updates; its fields are the arguments.
+        options: more options of `tool()` for each of the tools, such as `icons` and `meta`.
 
     All names are among `fields`: who compares with a field learns what is in it.
     """
@@ -57,6 +58,7 @@ class ModelTools(ModelAccess):
     max_page_size: ClassVar[int] = 100
     count: ClassVar[bool] = False
     form_class: ClassVar[type[forms.ModelForm[Any]] | None] = None
+    options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class ModelTools(ModelAccess):
         """Delete a row."""
         try:
             self._locked(request, "delete", arguments["pk"]).delete()
-        except (models.ProtectedError, models.RestrictedError, IntegrityError) as error:
+        except (models.ProtectedError, models.RestrictedError) as error:
             raise ToolError(_IN_USE) from error
         return {"deleted": True}
 
@@ -142,6 +144,9 @@ class ModelTools(ModelAccess):
                 return work(request, arguments)
         except ValidationError as error:
             raise ToolError("\n".join(error.messages)) from error
+        except IntegrityError as error:
+            # Some databases look only when the transaction ends.
+            raise ToolError(_CONFLICT) from error
         except (DataError, OverflowError) as error:
             raise ToolError(_OUT_OF_RANGE) from error
 
@@ -149,12 +154,15 @@ class ModelTools(ModelAccess):
     def _alias(self) -> str:
         return router.db_for_write(self.exposed)
 
-    def _find(self, request: HttpRequest, action: str, queryset: models.QuerySet[Any], given: Any) -> models.Model:
-        """Return a row by its key; one that the caller may not use is not there either."""
+    def _key(self, given: Any) -> Any:
         try:
-            key = cleaned(self.key, given)
+            return cleaned(self.key, given)
         except ValidationError as error:
             raise ToolError(_NOT_FOUND) from error
+
+    def _find(self, request: HttpRequest, action: str, queryset: models.QuerySet[Any], given: Any) -> models.Model:
+        """Return a row by its key; one that the caller may not use is not there either."""
+        key = self._key(given)
         row: models.Model | None = next(iter(queryset.filter(pk=key)[:1]), None)
         if row is None or not self.has_permission(request, action, row):
             raise ToolError(_NOT_FOUND)
@@ -162,19 +170,16 @@ class ModelTools(ModelAccess):
 
     def _locked(self, request: HttpRequest, action: str, given: Any) -> models.Model:
         """Return a row that nobody else changes until the transaction ends."""
-        queryset = self.get_queryset(request).using(self._alias)
-        row = self._find(request, action, queryset, given)
-        # By itself: a lock does not go with everything that a project's queryset may have.
-        [*self.exposed._base_manager.using(self._alias).select_for_update().filter(pk=row.pk).values_list("pk")]
-        return self._find(request, action, queryset, given)
+        key = self._key(given)
+        # Before the row is read, for where a transaction reads what was there when it began; and by itself, for a lock
+        # does not go with everything that a project's queryset may have.
+        list(self.exposed._base_manager.using(self._alias).select_for_update().filter(pk=key).values_list("pk"))
+        return self._find(request, action, self.get_queryset(request).using(self._alias), given)
 
     def _save(self, request: HttpRequest, arguments: Mapping[str, Any], row: models.Model | None) -> dict[str, Any]:
         if self.writing is None:
             raise TypeError(f"{type(self).__name__} has no form_class")
-        try:
-            saved = self.writing.save(request, arguments, row)
-        except IntegrityError as error:
-            raise ToolError(_CONFLICT) from error
+        saved = self.writing.save(request, arguments, row)
         action = "create" if row is None else "update"
         there = next(iter(self.rows(request, action).using(self._alias).filter(pk=saved.pk)[:1]), None)
         if there is None or not self.has_permission(request, action, there):
@@ -183,18 +188,24 @@ class ModelTools(ModelAccess):
 
     def _definition(self, action: str) -> ToolDefinition[..., Any]:
         reads = action in _READS
-        return ToolDefinition(
-            function=ModelTool(self, action),
-            name=f"{_VERBS[action]}_{self.many if action == 'list' else self.one}",
-            description=f"{_SENTENCES[action].format(self.many if action == 'list' else self.one)} {self.doc}".strip(),
-            read_only=reads,
-            destructive=None if reads else action != "create",
-            open_world=False,
-            input_schema=self._input_schema(action),
-            output_schema=self._output_schema(action),
-            permission=lambda request: self.has_permission(request, action),
-            place=self.place(),
-        )
+        called = self.many if action == "list" else self.one
+        made: dict[str, Any] = {
+            "name": f"{_VERBS[action]}_{called}",
+            "description": f"{_SENTENCES[action].format(called.replace('_', ' '))} {self.doc}".strip(),
+            "read_only": reads,
+            "destructive": None if reads else action != "create",
+            "open_world": False,
+            "input_schema": self._input_schema(action),
+            "output_schema": self._output_schema(action),
+            "permission": lambda request: self.has_permission(request, action),
+            "place": self.place(),
+        }
+        if taken := made.keys() & self.options:
+            raise self.refusal(f"has {', '.join(sorted(taken))} in options, which it makes itself", "take it out")
+        try:
+            return ToolDefinition(function=ModelTool(self, action), **made, **self.options)
+        except TypeError as error:
+            raise self.refusal("has options that no tool has", "give those of tool()") from error
 
     def _input_schema(self, action: str) -> dict[str, Any]:
         properties: dict[str, Any] = {}

@@ -48,6 +48,8 @@ def compared_field(field: models.Field[Any, Any]) -> forms.Field:
     """
     while isinstance(field, models.ForeignKey):
         field = field.target_field
+    if field.column is None:
+        raise LookupError(f"a {type(field).__name__} is several columns")
     if isinstance(field, models.JSONField | models.FileField | models.BinaryField):
         raise LookupError(f"a {type(field).__name__} is not compared")
     if isinstance(field, models.IntegerField):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from django.test import override_settings
 
 from django_mcp import Server
 from django_mcp.contrib.models import register_models
+from tests.contrib.models import real
 from tests.contrib.models.shop import tools
 from tests.contrib.models.shop.models import Item, Maker
 from tests.servers import defined
@@ -26,6 +28,18 @@ def shop(db: None) -> Iterator[Server]:
     with override_settings(AUTHENTICATION_BACKENDS=BACKENDS, DJANGO_MCP={"ACCESS": "public"}), defined("shop") as made:
         register_models(tools.ItemTools, tools.ItemResources, tools.MakerTools, tools.MakerResources, server=made)
         yield made
+
+
+@pytest.fixture
+def real_shop(concurrent_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(real.ToTheRealOne, "alias", concurrent_database)
+    routers = [f"{real.__name__}.{real.ToTheRealOne.__name__}"]
+    options: dict[str, Any] = {"DATABASE_ROUTERS": routers, "DJANGO_MCP": {"ACCESS": "public"}}
+    with override_settings(**options), defined("real") as server:
+        register_models(tools.ItemTools, tools.ItemResources, tools.MakerTools, tools.MakerResources, server=server)
+        maker = Maker.objects.create(key=uuid.UUID(int=7), name="Maker")
+        Item.objects.create(name="Axe", maker=maker, extra={"a": 1}, weight=0.5)
+        yield server
 
 
 def fill() -> None:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import jsonschema
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.test import override_settings
 from django.utils.duration import duration_iso_string
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_mcp import Server
-from django_mcp.contrib.models import register_models
 from django_mcp.server.compile import compiled
 from django_mcp.testing import Client
-from tests.contrib.models.shop import tools
+from tests.contrib.models.real import ToTheRealOne
 from tests.contrib.models.shop.models import Item, Maker
 from tests.contrib.rest_framework.drawn import fitting
-from tests.servers import defined
 
 FAILED: Final = "failed."
 EXTREME: Final[Mapping[str, list[Any]]] = {
@@ -110,32 +107,6 @@ def test_a_call_never_fails_the_server(shop: Server, data: Any) -> None:
     check(shop, user, name, arguments, "default")
 
 
-class ToTheRealOne:
-    """Sends the shop to the database of the test."""
-
-    alias = "default"
-
-    def db_for_read(self, model: Any, **hints: Any) -> str:
-        return self.alias
-
-    db_for_write = db_for_read
-
-    def allow_relation(self, *args: Any, **hints: Any) -> bool:
-        return True
-
-
-@pytest.fixture
-def real_shop(concurrent_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(ToTheRealOne, "alias", concurrent_database)
-    routers = [f"{__name__}.{ToTheRealOne.__name__}"]
-    options: dict[str, Any] = {"DATABASE_ROUTERS": routers, "DJANGO_MCP": {"ACCESS": "public"}}
-    with override_settings(**options), defined("real") as server:
-        register_models(tools.ItemTools, tools.ItemResources, tools.MakerTools, tools.MakerResources, server=server)
-        maker = Maker.objects.create(key=uuid.UUID(int=7), name="Maker")
-        Item.objects.create(name="Axe", maker=maker, extra={"a": 1}, weight=0.5)
-        yield server
-
-
 @pytest.mark.services
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
@@ -144,28 +115,3 @@ def test_a_call_never_fails_the_server_on_a_real_database(real_shop: Server, dat
     keys = [*Item.objects.values_list("pk", flat=True), str(uuid.UUID(int=7))]
     name, arguments = data.draw(calls(real_shop, keys))
     check(real_shop, root, name, arguments, ToTheRealOne.alias)
-
-
-@pytest.mark.services
-@pytest.mark.parametrize("key", ["\x00", "\ud800", "9" * 30, "-1", "x", "1", "%"])
-def test_resources_and_suggestions_on_a_real_database(real_shop: Server, key: str) -> None:
-    client = Client(User(pk=1, username="root", is_superuser=True), server=real_shop.name)
-    for model in ("item", "maker"):
-        assert isinstance(client.complete("pk", key, resource=f"app://{model}/{{pk}}").values, list)
-    assert client.complete("pk", str(uuid.UUID(int=7))[:6], resource="app://maker/{pk}").values
-
-
-@pytest.mark.services
-def test_a_real_database_writes_and_reads_the_same(real_shop: Server) -> None:
-    from tests.contrib.models.test_writing import FULL
-
-    client = Client(User(pk=1, username="root", is_superuser=True), server=real_shop.name)
-    made = client.call("create_item", {**FULL, "maker": str(uuid.UUID(int=7))})
-    assert not made.is_error, made.text
-    expected = {**FULL, "price": "1.50"}
-    assert {name: made.structured[name] for name in expected} == expected
-    found = client.call("list_items", {"search": "NEW", "lasts": "PT1H", "at": FULL["at"], "code": FULL["code"]})
-    assert [row["id"] for row in found.structured["rows"]] == [made.structured["id"]]
-    changed = client.call("update_item", {"pk": made.structured["id"], "stock": 6})
-    assert changed.structured == {**made.structured, "stock": 6}
-    assert client.call("delete_item", {"pk": made.structured["id"]}).structured == {"deleted": True}

@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 import pytest
 from django import forms
 from django.contrib.auth.models import Group, User
+from django.db import models
 
 from django_mcp.contrib.models import ModelResources, ModelTools, register_models
+from django_mcp.contrib.models.values import compared_field
 from django_mcp.exceptions import RegistryError
 from django_mcp.server.compile import CompiledServer, compile_all
 from tests.contrib.models.shop.models import Item, Maker
@@ -58,6 +60,8 @@ class Split(forms.ModelForm):  # type: ignore[type-arg]
         ({"model": Item, "page_size": 200}, "page_size"),
         ({"model": User, "form_class": ItemForm}, "no form of User"),
         ({"model": Item, "form_class": Upload}, "needs the file 'photo'"),
+        ({"model": Item, "options": {"name": "x"}}, "name in options"),
+        ({"model": Item, "options": {"no_such": 1}}, "options that no tool has"),
         ({"model": Item, "form_class": Split}, "'at' cannot be given"),
     ],
 )
@@ -90,6 +94,24 @@ def test_a_place_is_the_line_of_the_class() -> None:
 class Unlisted(ModelTools):
     model = Item
     search_fields = ("name",)
+
+
+def test_a_key_of_several_columns_is_no_argument() -> None:
+    key = models.CompositePrimaryKey("a", "b")
+    key.set_attributes_from_name("pk")
+    with pytest.raises(LookupError, match="several columns"):
+        compared_field(key)
+
+
+def test_more_options_of_tools_are_passed_on() -> None:
+    class Groups(ModelTools):
+        model = Group
+        options: ClassVar[dict[str, Any]] = {"meta": {"com.example/kind": "rows"}}
+
+    with defined("optional") as server:
+        register_models(Groups, server=server)
+        tools = CompiledServer(server).tools
+    assert {str(tool.definition.meta) for tool in tools.values()} == {"{'com.example/kind': 'rows'}"}
 
 
 def test_only_classes_of_models_are_registered() -> None:
