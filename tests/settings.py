@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "django_mcp",
     "demo_project.desk",
     "tests.contrib.rest_framework.library",
+    "tests.contrib.models.shop",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -3,4 +3,10 @@
 from demo_project.settings import *  # noqa: F403
 from demo_project.settings import INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.live.ledger", "tests.chaos.app", "tests.contrib.rest_framework.library"]
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "tests.live.ledger",
+    "tests.chaos.app",
+    "tests.contrib.rest_framework.library",
+    "tests.contrib.models.shop",
+]

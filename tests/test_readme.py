@@ -71,7 +71,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
         tools.write(
-            "\nfrom books import limited_tools, list_tools, more_tools, rest_tools, stock_tools  # noqa: E402, F401\n"
+            "
+from books import limited_tools, list_tools, model_tools, more_tools  # noqa: E402, F401"
+            "
+from books import rest_tools, stock_tools  # noqa: E402, F401
+"
         )
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
@@ -89,6 +93,7 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/rest_tools.py",
         "books/tests.py",
         "books/models.py",
+        "books/model_tools.py",
         "books/more_tools.py",
         "books/limited_tools.py",
         "books/list_tools.py",
@@ -128,6 +133,21 @@ def test_the_views_of_the_readme_are_tools(project: Path) -> None:
     assert "Emma" in made
     assert "Emma" in run("manage.py", "mcp", "call", "book_list", "search=Emm", "--user", "librarian", cwd=project)
     assert "book_create" not in run("manage.py", "mcp", "tools", cwd=project)
+
+
+def test_the_models_of_the_readme_are_tools_and_resources(project: Path) -> None:
+    words = (
+        "from django.contrib.auth.models import User; User.objects.create_superuser('curator');"
+        "from books.models import Book; print(Book.objects.create(title='Persuasion', year=1817).pk)"
+    )
+    pk = run("manage.py", "shell", "-v", "0", "-c", words, cwd=project).split()[-1]
+    call = partial(run, "manage.py", "mcp", "call", cwd=project)
+    assert "Persuasion" in call("list_books", "search=pers", "year__gte=1800", "--user", "curator")
+    assert "1818" in call("update_book", f"pk={pk}", "year=1818", "--user", "curator")
+    assert "1818" in run("manage.py", "mcp", "read", f"app://book/{pk}", "--user", "curator", cwd=project)
+    listed = run("manage.py", "mcp", "tools", cwd=project)
+    assert "list_books" not in listed
+    assert "delete_book" not in listed
 
 
 def make_alice(project: Path) -> None:

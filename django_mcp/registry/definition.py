@@ -39,6 +39,8 @@ class Definition(Generic[P, R]):
     icons: Sequence[Mapping[str, Any]] = ()
     permission: Permission | None = None
     meta: Mapping[str, Any] | None = None
+    place: str | None = None
+    """`file:line` of what the function was made from, where it is not written down itself."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -63,6 +65,8 @@ class Definition(Generic[P, R]):
     @property
     def where(self) -> str:
         """`file:line` of the function, for messages."""
+        if self.place is not None:
+            return self.place
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(self.function)
 
