@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "channels",
     "rest_framework",
     "django_mcp",
+    "django_mcp.contrib.call_log",
     "demo_project.desk",
 ]
 MIDDLEWARE = [

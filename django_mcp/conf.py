@@ -261,6 +261,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     ),
     Setting(name="RESULT_SECONDS", default=3_600, parse=whole(1), help="How long a result behind a link is readable."),
     Setting(name="CHANGE_SECONDS", default=3_600, parse=whole(1), help="How long notices of changes are kept."),
+    Setting(
+        name="CALL_LOG_DAYS",
+        default=30,
+        parse=whole(1),
+        help="How long `django_mcp.contrib.call_log` keeps the record of a call.",
+    ),
     Setting(name="KEEPALIVE_SECONDS", default=15, parse=seconds(1), help="Silence on a stream before a comment."),
     Setting(
         name="RETRY_MILLISECONDS", default=2_000, parse=whole(0), help="Pause before a client opens a stream again."
@@ -356,6 +362,7 @@ class MCPSettings:
     MAX_CONVERSATIONS_PER_PRINCIPAL: int
     RESULT_SECONDS: int
     CHANGE_SECONDS: int
+    CALL_LOG_DAYS: int
     KEEPALIVE_SECONDS: float
     RETRY_MILLISECONDS: int
     STREAM_AFTER_SECONDS: float

@@ -16,6 +16,14 @@ Sent with `sender` (the server's key), `reason` (for people; never for the clien
 or an empty text) and `fingerprint` (of the token).
 """
 
+call_finished = Signal()
+"""A call of a tool has ended: answered, refused before its body began, cancelled, or lost with its process.
+
+Sent once for each, by the process that ended it, with `sender` (the server's key) and `call` (a
+`django_mcp.server.finished_call.FinishedCall`). These receivers run on a thread that serves no call, and the answer
+waits for them.
+"""
+
 size_budget_exceeded = Signal()
 """Something grew beyond SIZE_BUDGET_BYTES.
 

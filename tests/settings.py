@@ -28,6 +28,7 @@ INSTALLED_APPS = [
     "rest_framework.authtoken",
     "django_filters",
     "django_mcp",
+    "django_mcp.contrib.call_log",
     "demo_project.desk",
     "tests.contrib.rest_framework.library",
     "tests.contrib.models.shop",

@@ -70,13 +70,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
-        tools.write(
-            "
-from books import limited_tools, list_tools, model_tools, more_tools  # noqa: E402, F401"
-            "
-from books import rest_tools, stock_tools  # noqa: E402, F401
-"
-        )
+        modules = "limited_tools, list_tools, model_tools, more_tools, rest_tools, stock_tools"
+        tools.write(f"\nfrom books import {modules}  # noqa: E402, F401\n")
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
     return folder
@@ -102,6 +97,7 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/test_stock.py",
         "books/test_keys.py",
         "mysite/cached_settings.py",
+        "mysite/logged_settings.py",
         "mysite/moving_settings.py",
         "mysite/redis_settings.py",
         "mysite/s3_settings.py",
@@ -150,9 +146,10 @@ def test_the_models_of_the_readme_are_tools_and_resources(project: Path) -> None
     assert "delete_book" not in listed
 
 
-def make_alice(project: Path) -> None:
+def make_alice(project: Path) -> str:
     words = "from django.contrib.auth.models import User; User.objects.get_or_create(username='alice')"
     run("manage.py", "shell", "-c", words, cwd=project)
+    return "alice"
 
 
 def test_the_limited_tools_of_the_readme_are_served(project: Path) -> None:
@@ -172,6 +169,18 @@ def test_the_command_line_calls_as_the_readme_says(project: Path) -> None:
     make_alice(project)
     (command,) = (line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call" in line)
     assert "To go on in this conversation" in run(*shlex.split(command)[1:], cwd=project)
+
+
+def test_calls_are_logged_with_the_settings_for_it(project: Path, tmp_path: Path) -> None:
+    project = shutil.copytree(project, tmp_path / "logged")
+    run_logged = partial(run, cwd=project, DJANGO_SETTINGS_MODULE="mysite.logged_settings")
+    assert "no issues" in run_logged("manage.py", "check")
+    run_logged("manage.py", "migrate", "-v", "0")
+    said = run_logged("manage.py", "mcp", "call", "count_books", "--user", make_alice(project))
+    assert re.search(r"count_books by user:\d+: ok in \d+ ms tenant= client=\S+ arguments=", said), said
+    look = "from django_mcp.contrib.call_log.models import LoggedCall; print(LoggedCall.objects.get())"
+    assert re.search(r"count_books by user:\d+: ok", run_logged("manage.py", "shell", "-c", look))
+    assert "Logged calls that are over: 0" in run_logged("manage.py", "mcp", "gc")
 
 
 KEEP_A_LARGE_STATE = """

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, get_args
 
 import anyio
 from mcp.server.connection import Connection
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from django_mcp.server.carriers import Issued
 
 T = TypeVar("T")
+ResultKind = Literal["ok", "failed", "input_required"]
 
 COALESCED: Final = frozenset({"notifications/progress", "notifications/message"})
 """What says the latest of something, so that a later one may take its place where they come too fast."""
@@ -143,9 +144,12 @@ class Call:
         self.cancelled = False
         self.uninterruptible = False
         self.body_began = False
-        self.continues = False
         self.time_limit: TimeLimit | None = None
         self.place: AbstractContextManager[None] = ANYWHERE
+        self.came_to: ResultKind = "ok"
+        self.is_repeat = False
+        self.is_takeover = False
+        self.is_elsewhere = False
         self.keeps_thread = False
         self.task: asyncio.Task[Any] | None = None
         self.context: ServerRequestContext[Any, Any] | None = None

@@ -169,6 +169,12 @@ class CallState:
             self._begun = head.conversation
             self._conversation.base = empty_base(head)
 
+    @property
+    def conversation_id(self) -> str:
+        """The id of the conversation, or an empty text while none was read or begun."""
+        base = self._conversation.base
+        return base.head.conversation.id if base is not None else ""
+
     def calls(self) -> list[PastCall]:
         """Return what was called in the conversation, as far as it is kept, newest first."""
         return [

@@ -5,7 +5,7 @@ signal is kept back for `DRAIN_SECONDS` at most: streams without an end are ende
 finish. What was installed for the signal before is called afterwards, whoever installed it; a second signal goes to it
 at once.
 
-Three things stand on it, on any event loop of the process:
+Four things stand on it, on any event loop of the process:
 
 * What serves a request counts itself: `with process_drain().exchange(end): ...`. `end()` is called on the loop of the
   exchange when the time is over.
@@ -14,6 +14,7 @@ Three things stand on it, on any event loop of the process:
   ends with `retry:` DRAIN_RETRY_MILLISECONDS, so that the client comes back when another process is there.
 * What keeps calls running beyond their response registers `hand_over(function)`: an async function that gives up what
   another process may take over. It runs when no exchange is left or the time is over, before the server goes on.
+* What writes by the way registers `last(function)`, which is called on a thread after that, when nothing is served.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ logger = logging.getLogger("django_mcp.drain")
 DRAIN_RETRY_MILLISECONDS: Final = 5_000
 RETRY_AFTER_SECONDS: Final = 5
 HAND_OVER_SECONDS: Final = 2.0
+LAST_THINGS_SECONDS: Final = 2.0
 END_SECONDS: Final = 1.0
 """How long exchanges whose time is over may take to say so."""
 FLUSH_SECONDS: Final = 2.0
@@ -77,6 +79,7 @@ class Drain:
         self._hurried = False
         self._went_on = False
         self._task: asyncio.Task[None] | None = None
+        self._last: list[Callable[[], object]] = []
         self._changed: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
     @property
@@ -142,6 +145,10 @@ class Drain:
             functions.pop(handle, None)
 
         return take_back
+
+    def last(self, function: Callable[[], object]) -> None:
+        """Have `function` called on a thread, once, when nothing is served any more. It has LAST_THINGS_SECONDS."""
+        self._last.append(function)
 
     def leave_unread(self, transport: asyncio.WriteTransport | None) -> None:
         """Note the connection of a response that ended while the process drains; None where nobody knows it.
@@ -223,6 +230,7 @@ class Drain:
             for exchange in list(self._running):
                 exchange.end()
             await self._until_quiet(changed, END_SECONDS, hurries=False)
+            await self._do_last()
         finally:
             self._phase = Phase.OVER
             go_on()
@@ -256,6 +264,12 @@ class Drain:
             for future in late:
                 logger.warning("what runs here could not be handed over in time")
                 future.cancel()
+
+    async def _do_last(self) -> None:
+        functions, self._last = self._last, []
+        if functions:
+            doing = [asyncio.ensure_future(asyncio.to_thread(_do, function)) for function in functions]
+            await asyncio.wait(doing, timeout=LAST_THINGS_SECONDS)
 
     def _cut(self) -> None:
         """Close the connections of clients that have not read to the end."""
@@ -355,6 +369,13 @@ async def _run(function: HandOver) -> None:
         await function()
     except Exception:
         logger.exception("what runs here could not be handed over")
+
+
+def _do(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except Exception:
+        logger.exception("what was to be done last failed")
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callback) -> None:

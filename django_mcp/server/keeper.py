@@ -25,6 +25,7 @@ from django_mcp.server.drain import process_drain
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.log import Log, outlasting
 from django_mcp.server.takeover import NotTaken, continued
+from django_mcp.server.telling import tell_lost
 from django_mcp.server.threads import Threads
 from django_mcp.server.wake import wake_bus
 from django_mcp.server.watch import watch_of
@@ -108,7 +109,7 @@ class CallKeeper:
         """Stop what runs here of a session that has ended."""
         for (key, _), run in list(self._running.items()):
             if key == session:
-                run.lose()
+                run.lose(session_ended=True)
 
     async def cancel(self, session: str, request_id: str) -> None:
         """Cancel the call that the id names, wherever it runs."""
@@ -231,6 +232,8 @@ class CallKeeper:
         for record in taken:
             logger.warning("took over the call %s: it is %s", record.id, record.state)
             watch_of(self._log).touch("streams", record.stream)
+            if record.state == "interrupted":
+                self._spawn(tell_lost(record, self._threads), "mcp-tell-lost")
             if record.state == "running":
                 try:
                     await self._continue(record)
@@ -247,7 +250,8 @@ class CallKeeper:
             logger.warning("the call %s is not continued: %s", record.id, error)
             event = worker_lost(record) if error.tells else None
             state: CallState = "interrupted" if error.tells else "cancelled"
-            await self._log.do(self._log.store.finish_call, record.hold, state, event=event)
+            if await self._log.do(self._log.store.finish_call, record.hold, state, event=event) and error.tells:
+                self._spawn(tell_lost(record, self._threads), "mcp-tell-lost")
 
     def _spawn(self, coroutine: Any, name: str) -> asyncio.Task[Any]:
         task = in_background(coroutine, name)

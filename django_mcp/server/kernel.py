@@ -6,6 +6,7 @@ not. Nothing is kept between two requests here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -36,6 +37,7 @@ from mcp_types import (
     PromptReference,
     ReadResourceRequestParams,
     ReadResourceResult,
+    RequestId,
     Result,
     SetLevelRequestParams,
     SubscribeRequestParams,
@@ -54,9 +56,12 @@ from django_mcp.server.page import page_of
 from django_mcp.server.permission import may_use, usable
 from django_mcp.server.request_state import boundary
 from django_mcp.server.resource import CompiledResource, not_found
+from django_mcp.server.response import response
 from django_mcp.server.spill import read_spilled
 from django_mcp.server.surroundings import in_language
+from django_mcp.server.telling import tell_end
 from django_mcp.server.throttle import throttle
+from django_mcp.server.wire import Answer
 
 Context = ServerRequestContext[Any, Any]
 _CACHED: Final = (
@@ -127,6 +132,34 @@ class Kernel:
         finally:
             # It remembers its own bound method, and such a circle waits for the garbage collector.
             del runner.on_request
+
+    async def answer(self, call: Call, method: str, request_id: RequestId, params: Mapping[str, Any] | None) -> Answer:
+        """Run the handler of one request and return its answer. Every call of a tool passes here, and is told of.
+
+        Raises:
+            MCPError, pydantic.ValidationError, django_mcp.exceptions.MCPException: the request failed.
+            ValueError: the result holds a non-finite number.
+        """
+        if method != "tools/call":
+            return await self._answer(call, method, request_id, params)
+        began = time.perf_counter()
+        try:
+            answer = await self._answer(call, method, request_id, params)
+        except BaseException as error:
+            await tell_end(self.server, call, params, error=error, seconds=time.perf_counter() - began)
+            raise
+        await tell_end(self.server, call, params, error=None, seconds=time.perf_counter() - began)
+        return answer
+
+    async def _answer(
+        self, call: Call, method: str, request_id: RequestId, params: Mapping[str, Any] | None
+    ) -> Answer:
+        result = await self.run(call, method, params)
+        if result.get("isError"):
+            call.came_to = "failed"
+        elif result.get("resultType") == "input_required":
+            call.came_to = "input_required"
+        return await response(call, method, request_id, result)
 
     async def list_tools(self, context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         call = _enter(context)

@@ -27,7 +27,6 @@ from django_mcp.server.headers import invalid
 from django_mcp.server.idempotency import has_key
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.permission import may_use
-from django_mcp.server.response import response
 from django_mcp.server.stream import Stream
 from django_mcp.server.wire import OUTPUT_LIMIT, Answer, Failure, Refusal, encode_notification, failure_of
 
@@ -168,7 +167,7 @@ class ModernExchange:
             params=params,
         )
         call.task = self._task
-        return await response(call, method, request_id, await self._kernel.run(call, method, params))
+        return await self._kernel.answer(call, method, request_id, params)
 
     async def _frames(self, *, begin_with_comment: bool) -> AsyncGenerator[bytes, None]:
         if begin_with_comment:

@@ -34,6 +34,7 @@ async def _spilled(call: Call, result: dict[str, Any], size: int) -> dict[str, A
     except (Overloaded, StoreUnavailable) as error:
         logger.warning("a result of %d bytes was lost: %s", size, error)
         text = f"The call ran, but its result of {size} bytes is too large to be sent, and could not be kept."
+        call.came_to = "failed"
         kept = {key: value for key, value in result.items() if key not in ("content", "structuredContent")}
         return {**kept, "content": [{"type": "text", "text": text}], "isError": True}
 

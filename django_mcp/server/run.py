@@ -24,7 +24,6 @@ from django_mcp.server.idempotency import has_key
 from django_mcp.server.kernel import Kernel
 from django_mcp.server.parcel import Parcel
 from django_mcp.server.questioning import Questioning
-from django_mcp.server.response import response
 from django_mcp.server.run_outlet import RunOutlet, SessionOutbound
 from django_mcp.server.watch import watch_of
 from django_mcp.server.wire import Answer, failure_of
@@ -118,8 +117,8 @@ class Run:
         self.hold = record.hold
         self.id = record.id
         self.call.resume_progress(record.progress)
-        self.call.continues = True
         self.questioning.continues = True
+        self.call.is_takeover = True
 
     def described(self) -> NewCall:
         """Return it as it is recorded. Once its body may have begun, no other process needs its arguments."""
@@ -145,13 +144,14 @@ class Run:
                 self.call.log_level = glance.log_level or DEFAULT_LOG_LEVEL
                 self.call.roots_changed = glance.roots_changes != self.session.roots_changes
             elif watch.has_ended(self.session.key):
-                self.lose()
+                self.lose(session_ended=True)
 
         self._following.enter_context(watch.on_session(self.session.key, look))
 
-    def lose(self) -> None:
+    def lose(self, *, session_ended: bool = False) -> None:
         """Stop without a word: the call is not this process's any more, or its session has ended."""
         self.is_lost = True
+        self.call.is_elsewhere = self.hold is not None and not session_ended
         self.call.cancel()
 
     async def _body_begins(self) -> None:
@@ -176,9 +176,8 @@ class Run:
         final: Answer | None = None
         call, method, request_id = self.call, self.message["method"], self.message["id"]
         try:
-            result = await self.kernel.run(call, method, self.message.get("params"))
-            state = "failed" if result.get("isError") else "succeeded"
-            final = await response(call, method, request_id, result)
+            final = await self.kernel.answer(call, method, request_id, self.message.get("params"))
+            state = "failed" if call.came_to == "failed" else "succeeded"
         except asyncio.CancelledError:
             if not call.cancelled:
                 # The loop ends. What was recorded goes on elsewhere when the lease is over.

@@ -120,9 +120,12 @@ class SingleUse:
         match standing:
             case Done():
                 try:
-                    return Outcome.unsealed(standing.outcome)
+                    known = Outcome.unsealed(standing.outcome)
                 except Unsealable as error:
                     logger.error("a recorded outcome cannot be read: %s", error)
+                else:
+                    self._call.is_repeat = True
+                    return known
             case Mismatched():
                 reason = "idempotency_mismatch"
                 raise MCPError(INVALID_PARAMS, f"{reason}: the key stands for another call", {"reason": reason})

@@ -77,6 +77,11 @@ class Threads(Protocol):
         """Where it is found who calls, in which session, and what they may: while handlers hold all other threads."""
         ...
 
+    @property
+    def signals(self) -> Threads:
+        """Where the receivers of what has happened are called."""
+        ...
+
     def lease(self) -> Lease: ...
 
     async def run(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
@@ -94,6 +99,10 @@ class AmbientThread:
 
     @property
     def door(self) -> Threads:
+        return self
+
+    @property
+    def signals(self) -> Threads:
         return self
 
     def lease(self) -> AmbientThread:
@@ -121,6 +130,10 @@ class RequestThread(AmbientThread):
     @property
     def background(self) -> Threads:
         return process_threads().background
+
+    @property
+    def signals(self) -> Threads:
+        return process_threads().signals
 
 
 AMBIENT = AmbientThread()
@@ -162,6 +175,11 @@ class HandlerThreads:
     @cached_property
     def door(self) -> HandlerThreads:
         return HandlerThreads(size=mcp_settings.DOOR_THREADS, queue=self.queue, name="mcp-door")
+
+    @cached_property
+    def signals(self) -> HandlerThreads:
+        # Each call waits for its receivers, so the number of calls is the bound of this queue.
+        return HandlerThreads(size=1, queue=sys.maxsize, name="mcp-signal", linger_seconds=LINGER_SECONDS)
 
     def lease(self) -> _PooledLease:
         """Return a lease. It borrows a thread with the first thing it runs."""
@@ -378,6 +396,11 @@ def _close_broken_connections() -> None:
         is_open = connection.connection is not None
         if is_open and (connection.errors_occurred or not connection.get_autocommit()):
             connection.close()
+
+
+def is_pooled() -> bool:
+    """Say whether this is one of the threads of a process that serves, not one that somebody else came with."""
+    return isinstance(threading.current_thread(), _Worker)
 
 
 @cache

@@ -35,7 +35,7 @@ async def throttle(tool: CompiledTool, call: Call) -> None:
         Overloaded: it came too soon, and nothing was run.
     """
     limits = tool.limits
-    if call.continues or not (limits.throttles or limits.rate or mcp_settings.CALL_RATE):
+    if call.is_takeover or not (limits.throttles or limits.rate or mcp_settings.CALL_RATE):
         return
     await call.arrival.threads.door.run(_count, tool, call)
 

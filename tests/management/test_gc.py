@@ -37,7 +37,7 @@ def run(*words: str, stderr: io.StringIO | None = None) -> tuple[str, str]:
 
 
 def counted(stdout: str) -> list[list[str]]:
-    heading, *rows = [line.split() for line in stdout.splitlines()[:-1]]
+    heading, *rows = [line.split() for line in stdout.splitlines()[:-2]]
     assert heading == ["store", "expired", "conversations", "snapshots", "blobs", "bytes", "records"]
     return rows
 
@@ -89,7 +89,7 @@ def test_what_is_over_goes_and_what_is_needed_stays() -> None:
     age_blobs()
     stdout, stderr = run()
     assert counted(stdout) == [["default", "1", "0", "1", "1", "30002", "0"]]
-    assert stdout.splitlines()[-1] == "Sessions that are over: 0"
+    assert stdout.splitlines()[-2] == "Sessions that are over: 0"
     assert stderr == ""
     assert Conversation.objects.get(pk=due.id).state == "expired"
     assert not Snapshot.objects.filter(conversation_id=due.id).exists()
@@ -134,7 +134,7 @@ def test_sessions_and_records_that_are_over_go_too() -> None:
     claim("live")
     stdout, _ = run()
     assert counted(stdout)[0][-1] == "1"
-    assert stdout.splitlines()[-1] == "Sessions that are over: 2"
+    assert stdout.splitlines()[-2] == "Sessions that are over: 2"
     assert sorted(MCPSession.objects.values_list("state", flat=True)) == ["active", "expired"]
     assert Claim.objects.count() == 1
 
@@ -143,7 +143,7 @@ def test_more_than_a_sweep_takes_goes_at_once(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("django_mcp.models.session.SWEEP_ROWS", 2)
     for _ in range(5):
         begin_session(last_used_at=timezone.now() - timedelta(hours=1))
-    assert run()[0].splitlines()[-1] == "Sessions that are over: 5"
+    assert run()[0].splitlines()[-2] == "Sessions that are over: 5"
 
 
 def test_a_dry_run_counts_and_changes_nothing() -> None:
@@ -160,7 +160,7 @@ def test_a_dry_run_counts_and_changes_nothing() -> None:
     ]
     stdout, stderr = run("--dry-run")
     assert counted(stdout)[0] == ["default", "1", "0", "1", "1", str(len(to_bytes(LARGE))), "-"]
-    assert stdout.splitlines()[-1] == "Sessions that are over: 2"
+    assert stdout.splitlines()[-2] == "Sessions that are over: 2"
     assert stderr == "Nothing was changed.\n"
     assert everything == [
         list(rows.objects.order_by("pk").values()) for rows in (Conversation, Snapshot, Blob, MCPSession, Claim)

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from django.apps import apps
 from django.core.management.base import OutputWrapper
 from django.utils import timezone
 
@@ -54,9 +55,10 @@ class GcVerb(Verb):
                         counts = [str(getattr(total, name)) for name in COUNTS]
                     rows.append((alias, *counts, UNKNOWN if is_dry else str(_all(log.sweep))))
                 sessions = _due_sessions() if is_dry else _all(MCPSession.objects.sweep)
+                logged = _logged_calls(is_dry)
         finally:
             terminal.clear()
-        stdout.write(f"{layout.table(rows)}\nSessions that are over: {sessions}")
+        stdout.write(f"{layout.table(rows)}\nSessions that are over: {sessions}{logged}")
         if is_dry:
             stderr.write(f"Nothing was changed.{'' if is_complete else ' There is more than a round takes.'}")
 
@@ -90,6 +92,14 @@ def _all(sweep: Callable[[], int]) -> int:
     while taken := sweep():
         total += taken
     return total
+
+
+def _logged_calls(is_dry: bool) -> str:
+    """Return the line about the call log; nothing where the project does not have one."""
+    if not apps.is_installed("django_mcp.contrib.call_log"):
+        return ""
+    rows: Any = apps.get_model("mcp_call_log", "LoggedCall")._default_manager.all()
+    return f"\nLogged calls that are over: {rows.count_over() if is_dry else _all(rows.sweep)}"
 
 
 def _due_sessions() -> int:
