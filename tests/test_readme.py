@@ -125,6 +125,8 @@ def test_the_views_of_the_readme_are_tools(project: Path) -> None:
     assert "Emma" in made
     assert "Emma" in run("manage.py", "mcp", "call", "book_list", "search=Emm", "--user", "librarian", cwd=project)
     assert "book_create" not in run("manage.py", "mcp", "tools", cwd=project)
+    call = ("add_trilogy", "title=Sand", "year=1975", "--user", "librarian")
+    assert "Sand III" in run("manage.py", "mcp", "call", *call, cwd=project)
 
 
 def make_alice(project: Path) -> None:

@@ -93,13 +93,18 @@ def body_of(operation: Operation, arguments: Mapping[str, Any]) -> tuple[bytes, 
             data = arguments[BODY]
         case _:
             data = {name: value for name, value in arguments.items() if name not in taken}
-    files = {name: _file(name, data[name]) for name in operation.files if data and data.get(name) is not None}
+    files = files_of(operation, data)
     if files or operation.media_type == _MULTIPART:
         parts = {name: value for name, value in {**data, **files}.items() if value is not None}
         return MultiPartRenderer().render(_flat(parts)), MultiPartRenderer.media_type
     if operation.media_type == "application/x-www-form-urlencoded":
         return urlencode(_flat(data), doseq=True, errors="replace").encode(), operation.media_type
     return json.dumps(data, cls=JSONEncoder).encode(), operation.media_type
+
+
+def files_of(operation: Operation, data: Any) -> dict[str, SimpleUploadedFile]:
+    """Return the files among the fields of a body. Raises ToolError for one that is none."""
+    return {name: _file(name, data[name]) for name in operation.files if data and data.get(name) is not None}
 
 
 def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
