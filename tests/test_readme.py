@@ -141,7 +141,9 @@ def test_an_access_token_is_made_as_the_readme_says(project: Path) -> None:
 
 def test_the_command_line_calls_as_the_readme_says(project: Path) -> None:
     make_alice(project)
-    (command,) = (line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call" in line)
+    (command,) = (
+        line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call --user" in line
+    )
     assert "To go on in this conversation" in run(*shlex.split(command)[1:], cwd=project)
 
 
@@ -252,7 +254,7 @@ def test_state_is_kept_on_dynamodb_as_the_readme_says(
     folder = without_transactions(project, tmp_path / "aws")
     lines = [line for snippet in snippets("console") for line in snippet.text.splitlines()]
     (create,) = (shlex.split(line)[1:] for line in lines if "mcp table" in line)
-    (call,) = (shlex.split(line)[1:] for line in lines if "mcp call" in line)
+    (call,) = (shlex.split(line)[1:] for line in lines if "mcp call --user" in line)
     with services.aws() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", server.url)
         aws = partial(run, cwd=folder, DJANGO_SETTINGS_MODULE="mysite.settings_aws")

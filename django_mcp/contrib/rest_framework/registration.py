@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Any, Final, cast
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import APIRootView, BaseRouter, SimpleRouter
@@ -35,6 +36,7 @@ Permission = str | Callable[[HttpRequest], bool] | None
 
 READS: Final = frozenset({"GET"})
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_SCHEMA_SETTINGS: Final = ("REST_FRAMEWORK", "SPECTACULAR_SETTINGS")
 _FORMAT: Final = "(?P<format>"
 
 
@@ -183,6 +185,7 @@ def _register(
     accepts_all: bool,
 ) -> None:
     frame = _caller()
+    known: dict[tuple[str, ...], dict[str, Operation]] = {}
     module = frame.f_globals.get("__name__", "")
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
@@ -207,7 +210,9 @@ def _register(
             if not chosen:
                 continue
             view = ServedView(callback, accepts_all=accepts_all)
-            told = operations(view, pattern)
+            # A server is compiled anew when a setting changes; what a view takes and gives depends on these two.
+            key = (str(pattern.pattern), *(repr(getattr(settings, name, None)) for name in _SCHEMA_SETTINGS))
+            told = known[key] if key in known else known.setdefault(key, operations(view, pattern))
             route = Route(pattern, view.kind, namespace=namespace)
             for method, name in chosen.items():
                 if method not in told:
