@@ -70,7 +70,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
-        tools.write("\nfrom books import list_tools, more_tools, rest_tools, stock_tools  # noqa: E402, F401\n")
+        tools.write(
+            "\nfrom books import list_tools, more_tools, rest_tools, stock_tools, view_tools  # noqa: E402, F401\n"
+        )
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
     return folder
@@ -85,6 +87,7 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/mcp_tools.py",
         "books/api.py",
         "books/rest_tools.py",
+        "books/view_tools.py",
         "books/tests.py",
         "books/models.py",
         "books/more_tools.py",
@@ -125,6 +128,7 @@ def test_the_views_of_the_readme_are_tools(project: Path) -> None:
     assert "Emma" in made
     assert "Emma" in run("manage.py", "mcp", "call", "book_list", "search=Emm", "--user", "librarian", cwd=project)
     assert "book_create" not in run("manage.py", "mcp", "tools", cwd=project)
+    assert "Emma" in run("manage.py", "mcp", "call", "shelf", "year:=1815", "--user", "librarian", cwd=project)
     call = ("add_trilogy", "title=Sand", "year=1975", "--user", "librarian")
     assert "Sand III" in run("manage.py", "mcp", "call", *call, cwd=project)
 

@@ -10,10 +10,8 @@ cannot be served is reported there, by `manage.py check` too.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from types import FrameType
 from typing import Any, Final, cast
 
 from django.conf import settings
@@ -23,11 +21,12 @@ from rest_framework.routers import APIRootView, BaseRouter, SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from django_mcp.contrib.rest_framework.operation import Operation
 from django_mcp.contrib.rest_framework.route import Route
 from django_mcp.contrib.rest_framework.schema import operations
 from django_mcp.contrib.rest_framework.served_view import ServedView, Unservable
-from django_mcp.contrib.rest_framework.view_tool import ViewTool, ViewToolDefinition
+from django_mcp.contrib.rest_framework.view_tool import ViewTool
+from django_mcp.contrib.views.definition import ViewToolDefinition, registering
+from django_mcp.contrib.views.operation import Operation
 from django_mcp.exceptions import RegistryError
 from django_mcp.registry.definition import Bundle, Definition
 from django_mcp.registry.server import Server, default_server
@@ -132,7 +131,7 @@ def register_view(
 
     def routes() -> Iterator[tuple[URLPattern, Any]]:
         if kind is None:
-            raise Unservable(f"{view!r} is no view of REST framework", "write a tool that calls what it calls")
+            raise Unservable(f"{view!r} is no view of REST framework", "register it with django_mcp.contrib.views")
         names = {method: own_name if len(wanted) == 1 else f"{own_name}_{method.lower()}" for method in wanted}
         yield path(route, callback, name=url_name), names
 
@@ -184,10 +183,8 @@ def _register(
     permission: Permission,
     accepts_all: bool,
 ) -> None:
-    frame = _caller()
     known: dict[tuple[str, ...], dict[str, Operation]] = {}
-    module = frame.f_globals.get("__name__", "")
-    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    module, place = registering()
 
     def members() -> list[Definition[..., Any]]:
         try:
@@ -272,13 +269,3 @@ def _named(callback: Any, names: dict[str, str] | None) -> dict[str, tuple[str, 
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _caller() -> FrameType:
-    """Return the frame that called the function of this module."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    if frame is None:
-        raise RuntimeError("nobody registered it")
-    return frame

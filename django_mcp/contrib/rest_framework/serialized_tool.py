@@ -31,10 +31,10 @@ from rest_framework.request import Request
 from rest_framework.serializers import BaseSerializer, ListSerializer
 
 from django_mcp import Resolve
-from django_mcp.contrib.rest_framework.operation import BODY, Operation
 from django_mcp.contrib.rest_framework.serializer_schema import serializer_operation
-from django_mcp.contrib.rest_framework.view_answer import data_result, result_of
-from django_mcp.contrib.rest_framework.view_request import files_of, view_request
+from django_mcp.contrib.views.operation import BODY, Operation
+from django_mcp.contrib.views.view_answer import data_result, result_of
+from django_mcp.contrib.views.view_request import files_of, view_request
 from django_mcp.registry.context import Context
 from django_mcp.registry.definition import ToolDefinition
 from django_mcp.server.shape import row_limit

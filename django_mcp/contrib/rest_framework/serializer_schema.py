@@ -10,9 +10,9 @@ from rest_framework.parsers import JSONParser
 from rest_framework.renderers import JSONRenderer
 from rest_framework.views import APIView
 
-from django_mcp.contrib.rest_framework.operation import Operation
 from django_mcp.contrib.rest_framework.schema import operations
 from django_mcp.contrib.rest_framework.served_view import ServedView
+from django_mcp.contrib.views.operation import Operation
 
 
 def serializer_operation(serializer: Any, output_serializer: Any) -> Operation:

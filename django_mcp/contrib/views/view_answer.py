@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 from mcp_types import BlobResourceContents, CallToolResult, EmbeddedResource, TextContent, TextResourceContents
 
-from django_mcp.contrib.rest_framework.operation import RESULT
+from django_mcp.contrib.views.operation import RESULT
 from django_mcp.core import strict_json
 from django_mcp.exceptions import Overloaded, ToolError
 
