@@ -70,7 +70,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             target.write_text(snippet.text)
     with (folder / "books" / "mcp_tools.py").open("a") as tools:
-        modules = "limited_tools, list_tools, model_tools, more_tools, rest_tools, stock_tools"
+        modules = "limited_tools, list_tools, model_tools, more_tools, rest_tools, stock_tools, view_tools"
         tools.write(f"\nfrom books import {modules}  # noqa: E402, F401\n")
     run("manage.py", "makemigrations", "books", cwd=folder)
     run("manage.py", "migrate", "-v", "0", cwd=folder)
@@ -86,6 +86,7 @@ def test_every_python_snippet_says_which_file_it_is() -> None:
         "books/mcp_tools.py",
         "books/api.py",
         "books/rest_tools.py",
+        "books/view_tools.py",
         "books/tests.py",
         "books/models.py",
         "books/model_tools.py",
@@ -129,6 +130,9 @@ def test_the_views_of_the_readme_are_tools(project: Path) -> None:
     assert "Emma" in made
     assert "Emma" in run("manage.py", "mcp", "call", "book_list", "search=Emm", "--user", "librarian", cwd=project)
     assert "book_create" not in run("manage.py", "mcp", "tools", cwd=project)
+    assert "Emma" in run("manage.py", "mcp", "call", "shelf", "year:=1815", "--user", "librarian", cwd=project)
+    call = ("add_trilogy", "title=Sand", "year=1975", "--user", "librarian")
+    assert "Sand III" in run("manage.py", "mcp", "call", *call, cwd=project)
 
 
 def test_the_models_of_the_readme_are_tools_and_resources(project: Path) -> None:
@@ -167,7 +171,9 @@ def test_an_access_token_is_made_as_the_readme_says(project: Path) -> None:
 
 def test_the_command_line_calls_as_the_readme_says(project: Path) -> None:
     make_alice(project)
-    (command,) = (line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call" in line)
+    (command,) = (
+        line for snippet in snippets("console") for line in snippet.text.splitlines() if "mcp call --user" in line
+    )
     assert "To go on in this conversation" in run(*shlex.split(command)[1:], cwd=project)
 
 
@@ -290,7 +296,7 @@ def test_state_is_kept_on_dynamodb_as_the_readme_says(
     folder = without_transactions(project, tmp_path / "aws")
     lines = [line for snippet in snippets("console") for line in snippet.text.splitlines()]
     (create,) = (shlex.split(line)[1:] for line in lines if "mcp table" in line)
-    (call,) = (shlex.split(line)[1:] for line in lines if "mcp call" in line)
+    (call,) = (shlex.split(line)[1:] for line in lines if "mcp call --user" in line)
     with services.aws() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", server.url)
         aws = partial(run, cwd=folder, DJANGO_SETTINGS_MODULE="mysite.settings_aws")

@@ -59,6 +59,12 @@ def curl(url: str, token: str, tool: str, arguments: dict[str, object]) -> str:
     return " \\\n  ".join(lines)
 
 
+def rest_curl(url: str, token: str) -> str:
+    """Return a command for a POSIX shell that asks the REST API at `url`."""
+    (header,) = (f"{name}: {value}" for name, value in headers(token).items())
+    return f"curl -sS {shlex.quote(url)} -H {shlex.quote(header)}"
+
+
 def resumption(url: str, token: str) -> str:
     """Return commands for bash: one drafts a leg, another shows the draft by the resumption token that came back."""
     call = curl(url, token, "@TOOL@", {"@": "@"})

@@ -103,6 +103,10 @@ class ToolDefinition(Definition[P, R]):
         """Whether running the tool twice does no harm, by its own word."""
         return bool(self.read_only or self.idempotent)
 
+    def served(self) -> ToolDefinition[..., Any]:
+        """Return the definition that is compiled: itself, or what a kind of its own is made into for that."""
+        return self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bundle(Definition[P, R]):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
+
+from django.utils.module_loading import import_string
 
 from django_mcp.exceptions import RegistryError
 from django_mcp.registry.definition import (
@@ -25,6 +27,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT = "default"
+SERIALIZED: Final = "django_mcp.contrib.rest_framework.serialized_tool.SerializedToolDefinition"
+"""What records a tool with serializers: imported for one that has any."""
+
+
+class Serializing(Protocol):
+    """A serializer of Django REST framework, as far as it is known here."""
+
+    @property
+    def data(self) -> Any: ...
+
+    def is_valid(self, *, raise_exception: bool = ...) -> bool: ...
 
 
 class Server:
@@ -102,6 +115,8 @@ class Server:
         fields: Sequence[str] = (),
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None,
+        serializer: type[Serializing] | Serializing | None = None,
+        output_serializer: type[Serializing] | Serializing | None = None,
         stateful: bool = False,
         atomic: bool = False,
         rate: str | None = None,
@@ -126,6 +141,10 @@ class Server:
                 arguments are validated against it and passed by name.
             output_schema: a JSON Schema served for the structured result instead of one made from the annotation; a
                 result that does not fit it is an error.
+            serializer: a serializer of Django REST framework whose fields are the arguments and which validates them.
+                The function's first parameter gets its `validated_data`, or the serializer itself where it is
+                annotated with its class.
+            output_serializer: one that what the function returns goes through; `BookOut(many=True)` for several.
             stateful: the tool keeps state in `ctx.state`, and gets the optional argument `handle`, by which a model
                 goes on in a conversation. A parameter annotated `State` says the same.
             atomic: what a sync function does in the database, what it keeps in `ctx.state` and its recorded outcome
@@ -146,10 +165,15 @@ class Server:
 
         def record(function: Callable[..., Any]) -> ToolDefinition[..., Any]:
             options["fields"] = tuple(options.get("fields", ()))
-            definition = ToolDefinition(function=function, name=_name(function, name), **options)
+            definition = kind(function=function, name=_name(function, name), **options)
             self.add(definition)
             return definition
 
+        kind = ToolDefinition
+        if options.get("serializer") is not None or options.get("output_serializer") is not None:
+            kind = import_string(SERIALIZED)
+        else:
+            options = {key: value for key, value in options.items() if not key.endswith("serializer")}
         return record if function is None else record(function)
 
     def resource(

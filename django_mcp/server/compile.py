@@ -95,7 +95,7 @@ class CompiledServer:
             case ToolDefinition():
                 name = self._full_name(definition)
                 self._claim(definition, self.tools.get(name), name)
-                self.tools[name] = CompiledTool(definition, name)
+                self.tools[name] = CompiledTool(definition.served(), name)
                 self._check_atomic(definition)
             case PromptDefinition():
                 name = self._full_name(definition)

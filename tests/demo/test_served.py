@@ -52,6 +52,21 @@ def test_printed_curl_works(served: Served) -> None:
     assert answer["result"]["structuredContent"]["result"][0]["iata"] == "ZRH"
 
 
+def test_printed_curls_of_rest_and_of_its_tool_show_the_same(served: Served) -> None:
+    lines = served.printed.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("The same airports by the REST API"))
+    end = next(number for number, line in enumerate(lines) if line.startswith("The desk remembers."))
+    commands = "\n".join(lines[start + 1 : end]).strip().split("\n\n")
+
+    rest, tool = (
+        json.loads(subprocess.run(["bash", "-c", one], capture_output=True, timeout=60, check=True).stdout)
+        for one in commands
+    )
+
+    assert rest["results"][0]["iata"] == "ZRH"
+    assert tool["result"]["structuredContent"] == rest
+
+
 def test_printed_token_travels(served: Served) -> None:
     lines = served.printed.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("The desk remembers.")) + 1

@@ -3,6 +3,7 @@
 `django_mcp` imports this package by itself, and this package the modules in which they stand.
 """
 
+from demo_project.desk.mcp_tools import rest
 from demo_project.desk.mcp_tools.airport_resources import (
     airport_by_code,
     airports_of_country,
@@ -37,6 +38,7 @@ __all__ = [
     "my_itineraries",
     "my_preferences",
     "plan_itinerary",
+    "rest",
     "search_airports",
     "set_preferences",
     "show_draft",

@@ -10,28 +10,29 @@ cannot be served is reported there, by `manage.py check` too.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from types import FrameType
 from typing import Any, Final, cast
 
+from django.conf import settings
 from django.urls import URLPattern, URLResolver, path
 from rest_framework.routers import APIRootView, BaseRouter, SimpleRouter
 from rest_framework.views import APIView
 from rest_framework.viewsets import ViewSetMixin
 
-from django_mcp.contrib.rest_framework.operation import Operation
 from django_mcp.contrib.rest_framework.route import Route
 from django_mcp.contrib.rest_framework.schema import operations
 from django_mcp.contrib.rest_framework.served_view import ServedView, Unservable
-from django_mcp.contrib.rest_framework.view_tool import ViewTool, ViewToolDefinition
+from django_mcp.contrib.rest_framework.view_tool import ViewTool
+from django_mcp.contrib.views.definition import ViewToolDefinition, registering
+from django_mcp.contrib.views.operation import Operation
 from django_mcp.exceptions import RegistryError
 from django_mcp.registry.definition import Bundle, Definition, Permission
 from django_mcp.registry.server import Server, default_server
 
 READS: Final = frozenset({"GET"})
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_SCHEMA_SETTINGS: Final = ("REST_FRAMEWORK", "SPECTACULAR_SETTINGS")
 _FORMAT: Final = "(?P<format>"
 
 
@@ -127,7 +128,7 @@ def register_view(
 
     def routes() -> Iterator[tuple[URLPattern, Any]]:
         if kind is None:
-            raise Unservable(f"{view!r} is no view of REST framework", "write a tool that calls what it calls")
+            raise Unservable(f"{view!r} is no view of REST framework", "register it with django_mcp.contrib.views")
         names = {method: own_name if len(wanted) == 1 else f"{own_name}_{method.lower()}" for method in wanted}
         yield path(route, callback, name=url_name), names
 
@@ -179,9 +180,8 @@ def _register(
     permission: Permission | None,
     accepts_all: bool,
 ) -> None:
-    frame = _caller()
-    module = frame.f_globals.get("__name__", "")
-    place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    known: dict[tuple[str, ...], dict[str, Operation]] = {}
+    module, place = registering()
 
     def members() -> list[Definition[..., Any]]:
         try:
@@ -204,7 +204,9 @@ def _register(
             if not chosen:
                 continue
             view = ServedView(callback, accepts_all=accepts_all)
-            told = operations(view, pattern)
+            # A server is compiled anew when a setting changes; what a view takes and gives depends on these two.
+            key = (str(pattern.pattern), *(repr(getattr(settings, name, None)) for name in _SCHEMA_SETTINGS))
+            told = known[key] if key in known else known.setdefault(key, operations(view, pattern))
             route = Route(pattern, view.kind, namespace=namespace)
             for method, name in chosen.items():
                 if method not in told:
@@ -264,13 +266,3 @@ def _named(callback: Any, names: dict[str, str] | None) -> dict[str, tuple[str, 
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-def _caller() -> FrameType:
-    """Return the frame that called the function of this module."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    if frame is None:
-        raise RuntimeError("nobody registered it")
-    return frame

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from django.core.signals import setting_changed
-from django.urls import NoReverseMatch, Resolver404, ResolverMatch, URLPattern, URLResolver, get_resolver, resolve
+from django.urls import NoReverseMatch, Resolver404, URLPattern, URLResolver, get_resolver, resolve
 from django.urls import reverse as reverse_in_project
 from django.urls.resolvers import RegexPattern
 
+from django_mcp.contrib.views.place import Found
+
 _NO_SUCH_PATH: Final = (NoReverseMatch, Resolver404, UnicodeError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A path as in a URL, and what it resolves to."""
-
-    path: str
-    match: ResolverMatch
 
 
 class Route:

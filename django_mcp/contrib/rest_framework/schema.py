@@ -17,8 +17,8 @@ from rest_framework import serializers
 from rest_framework.parsers import FormParser, JSONParser, MultiPartParser
 from rest_framework.settings import api_settings
 
-from django_mcp.contrib.rest_framework.operation import BODY, RESULT, BodyKind, Operation, Query
 from django_mcp.contrib.rest_framework.served_view import ServedView
+from django_mcp.contrib.views.operation import BODY, FILE, RESULT, BodyKind, Operation, Query
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
@@ -36,17 +36,6 @@ SETTINGS: Final = {
     "CAMELIZE_NAMES": False,
 }
 _REFERENCE: Final = "#/components/schemas/"
-_FILE: Final[Mapping[str, Any]] = {
-    "type": "object",
-    "description": "A file.",
-    "properties": {
-        "name": {"type": "string", "minLength": 1, "maxLength": 255, "description": "Its name."},
-        "data": {"type": "string", "contentEncoding": "base64", "description": "What it holds, in Base64."},
-        "media_type": {"type": "string", "maxLength": 100, "description": "Its media type; by default from its name."},
-    },
-    "required": ["name", "data"],
-    "additionalProperties": False,
-}
 
 
 def operations(view: ServedView, pattern: URLPattern) -> dict[str, Operation]:
@@ -192,7 +181,7 @@ def _is_file(schema: Mapping[str, Any]) -> bool:
 
 def _filed(schema: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: schema[name] for name in ("title", "description") if name in schema}
-    return {**_FILE, **told}
+    return {**FILE, **told}
 
 
 def _output(told: Mapping[str, Any], components: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,12 +6,11 @@ touched, so the view's REST behaviour stays what it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.contrib.auth.models import AnonymousUser
-from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
@@ -19,6 +18,7 @@ from rest_framework.views import APIView
 
 from django_mcp.authentication import endpoint_classes
 from django_mcp.contrib.rest_framework.authentication import same_authentication
+from django_mcp.contrib.views.run import run_view
 
 CALLER: Final = "mcp_caller"
 """The attribute of a request that says who calls it: `(user, auth)`, None for nobody."""
@@ -88,15 +88,7 @@ class ServedView:
 
     def run(self, request: HttpRequest, kwargs: Mapping[str, Any]) -> HttpResponseBase:
         """Answer a request as Django's handler does behind its middleware."""
-        run: Callable[..., HttpResponseBase] = self.callback
-        exempt = getattr(self.callback, "_non_atomic_requests", ())
-        for alias in connections:
-            if connections.settings[alias]["ATOMIC_REQUESTS"] and alias not in exempt:
-                run = transaction.atomic(using=alias)(run)
-        response = run(request, **kwargs)
-        if isinstance(response, HttpResponse) and callable(getattr(response, "render", None)):
-            response = response.render()  # type: ignore[attr-defined]
-        return response
+        return run_view(self.callback, request, kwargs)
 
     def instance(self, request: HttpRequest) -> APIView:
         """Return the view as it stands before it looks at permissions, for a request to none of its objects."""

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest
 from rest_framework.exceptions import APIException
 
-from django_mcp.contrib.rest_framework.operation import Operation
 from django_mcp.contrib.rest_framework.route import Route
 from django_mcp.contrib.rest_framework.served_view import BEGAN, ServedView
-from django_mcp.contrib.rest_framework.view_answer import result_of
-from django_mcp.contrib.rest_framework.view_request import body_of, query_of, view_request
+from django_mcp.contrib.views.operation import Operation
+from django_mcp.contrib.views.view_answer import result_of
+from django_mcp.contrib.views.view_request import body_of, query_of, view_request
 from django_mcp.exceptions import ToolError
 from django_mcp.registry.context import Context
-from django_mcp.registry.definition import ToolDefinition
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 logger = logging.getLogger("django_mcp.tools")
 
@@ -81,23 +76,3 @@ class ViewTool:
             # A permission that needs an object or a part of the path: the call will tell.
             logger.debug("the permissions of %s say nothing without an object", self.view.kind, exc_info=True)
         return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ViewToolDefinition(ToolDefinition[P, R]):
-    """A tool made of a view."""
-
-    place: str
-
-    @property
-    def kind(self) -> str:
-        return "tool"
-
-    @property
-    def where(self) -> str:
-        return self.place
-
-    @property
-    def repeatable(self) -> bool:
-        """No: another process has neither the headers nor the credentials that the view may look at."""
-        return False

@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
-from django_mcp.contrib.rest_framework.view_answer import DONE
+from django_mcp.contrib.views.view_answer import DONE
 from django_mcp.testing import Client
 from tests.contrib.rest_framework.library.models import Author, Book, Review
 

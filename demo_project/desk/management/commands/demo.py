@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from demo_project.desk.credentials import credentials_path, read_credentials
-from demo_project.desk.invitation import client_configurations, curl, resumption
+from demo_project.desk.invitation import client_configurations, curl, rest_curl, resumption
 from demo_project.desk.models import Airport
 
 HOST = "127.0.0.1"
@@ -65,6 +65,11 @@ def _invitation(address: str) -> str:
     parts += [
         "Or try it at once:",
         textwrap.indent(curl(url, agent.token, "search_airports", {"text": "Zurich", "limit": 3}), "  "),
+        "",
+        "The same airports by the REST API, and by the tool that its viewset is:",
+        textwrap.indent(rest_curl(f"{address}/api/airports/?search=Zurich", agent.token), "  "),
+        "",
+        textwrap.indent(curl(url, agent.token, "airport_list", {"search": "Zurich"}), "  "),
         "",
         "The desk remembers. Draft a leg, and show the draft by the token that came back, here or at another process:",
         textwrap.indent(resumption(url, agent.token), "  "),

@@ -11,6 +11,7 @@ import binascii
 import io
 import json
 import mimetypes
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes, urlencode
@@ -19,10 +20,8 @@ from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest
-from rest_framework.renderers import MultiPartRenderer
-from rest_framework.utils.encoders import JSONEncoder
 
-from django_mcp.contrib.rest_framework.operation import BODY, Operation
+from django_mcp.contrib.views.operation import BODY, Operation
 from django_mcp.exceptions import ToolError
 
 _CARRIED: Final = (
@@ -93,13 +92,21 @@ def body_of(operation: Operation, arguments: Mapping[str, Any]) -> tuple[bytes, 
             data = arguments[BODY]
         case _:
             data = {name: value for name, value in arguments.items() if name not in taken}
-    files = {name: _file(name, data[name]) for name in operation.files if data and data.get(name) is not None}
+    files = files_of(operation, data)
     if files or operation.media_type == _MULTIPART:
         parts = {name: value for name, value in {**data, **files}.items() if value is not None}
-        return MultiPartRenderer().render(_flat(parts)), MultiPartRenderer.media_type
+        from django.test.client import encode_multipart  # a module that only what sends a form needs
+
+        boundary = secrets.token_hex(16)
+        return encode_multipart(boundary, _flat(parts)), f"{_MULTIPART}; boundary={boundary}"
     if operation.media_type == "application/x-www-form-urlencoded":
         return urlencode(_flat(data), doseq=True, errors="replace").encode(), operation.media_type
-    return json.dumps(data, cls=JSONEncoder).encode(), operation.media_type
+    return json.dumps(data).encode(), operation.media_type
+
+
+def files_of(operation: Operation, data: Any) -> dict[str, SimpleUploadedFile]:
+    """Return the files among the fields of a body. Raises ToolError for one that is none."""
+    return {name: _file(name, data[name]) for name in operation.files if data and data.get(name) is not None}
 
 
 def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def _flat(parts: Mapping[str, Any]) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else json.dumps(value, cls=JSONEncoder)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _file(name: str, value: Any) -> SimpleUploadedFile:

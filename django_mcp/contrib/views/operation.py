@@ -1,4 +1,4 @@
-"""What one method of one view takes and gives, as JSON Schemas: values, made by `schema`."""
+"""What one method of one view takes and gives, as JSON Schemas: values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ BODY: Final = "body"
 
 RESULT: Final = "result"
 """Under which an answer stands that is no object: structured content is one."""
+
+FILE: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "description": "A file.",
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 255, "description": "Its name."},
+        "data": {"type": "string", "contentEncoding": "base64", "description": "What it holds, in Base64."},
+        "media_type": {"type": "string", "maxLength": 100, "description": "Its media type; by default from its name."},
+    },
+    "required": ["name", "data"],
+    "additionalProperties": False,
+}
+"""How a file is an argument."""
 
 BodyKind = Literal["none", "fields", "whole"]
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase, StreamingHttpResponse
 from mcp_types import BlobResourceContents, CallToolResult, EmbeddedResource, TextContent, TextResourceContents
 
-from django_mcp.contrib.rest_framework.operation import RESULT
+from django_mcp.contrib.views.operation import RESULT
 from django_mcp.core import strict_json
 from django_mcp.exceptions import Overloaded, ToolError
 
@@ -53,10 +53,14 @@ def result_of(request: HttpRequest, response: HttpResponseBase, *, has_begun: bo
     if not body:
         return CallToolResult(content=[TextContent(type="text", text=DONE)])
     if _is_json(response):
-        data = json.loads(body)
-        text = TextContent(type="text", text=strict_json.encode(data).decode())
-        return CallToolResult(content=[text], structured_content=data if isinstance(data, dict) else {RESULT: data})
+        return data_result(json.loads(body))
     return _content(request, response, body)
+
+
+def data_result(data: Any) -> CallToolResult:
+    """Return what a tool returns for data as JSON has it."""
+    text = TextContent(type="text", text=strict_json.encode(data).decode())
+    return CallToolResult(content=[text], structured_content=data if isinstance(data, dict) else {RESULT: data})
 
 
 def _retry_after(response: HttpResponseBase) -> int:
