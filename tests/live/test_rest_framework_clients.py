@@ -1,4 +1,4 @@
-"""The official clients take every schema made of views and serializers, and what calls of them return."""
+"""The official clients take every schema made of views, serializers and models, and what calls of them return."""
 
 import json
 from collections.abc import Iterator
@@ -42,11 +42,18 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("hello", {}),
     ("add_book", BOOK),
     ("long_books", {"pages": 5}),
+    ("list_books", {"search": "First ann", "pages__in": [400], "ordering": "-pages", "page_size": 1}),
+    ("create_book", {**BOOK, "title": "Fourth", "published_at": "2026-07-28T12:00:00Z"}),
+    ("get_book", {"pk": 1}),
+    ("update_book", {"pk": 1, "price": None}),
+    ("delete_book", {"pk": 1}),
 ]
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("book_create", {"title": "T"}, '{"author":["This field is required."]}'),
     ("add_book", {"title": "T"}, '{"author":["This field is required."]}'),
     ("book_retrieve", {"pk": 99}, "No Book matches the given query."),
+    ("get_book", {"pk": 99}, "Not found."),
+    ("create_book", {**BOOK, "price": "much"}, "price: Enter a number."),
 ]
 
 

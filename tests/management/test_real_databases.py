@@ -80,7 +80,7 @@ def test_a_conversation_is_listed_copied_ended_and_collected(database: str, tmp_
     assert "up to generation 1" in run("conversations", "revoke", copy, "--tokens")
     assert "is expired" in run("conversations", "expire", fork)
     Blob.objects.update(touched_at=timezone.now() - timedelta(hours=1))
-    heading, counts, _ = run("gc", "--limit", "1").splitlines()
+    heading, counts, *_ = run("gc", "--limit", "1").splitlines()
     assert dict(zip(heading.split(), counts.split(), strict=True)) == {
         "store": "default",
         "expired": "0",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -18,6 +18,7 @@ from django_mcp import Server
 from django_mcp.consumers import MCPConsumer
 from django_mcp.contrib.models import ModelTools, register_models
 from django_mcp.contrib.models.access import MAX_SCANNED
+from django_mcp.contrib.rest_framework import register_router
 from django_mcp.exceptions import RegistryError
 from django_mcp.models import MCPAccessToken
 from django_mcp.server.compile import compiled
@@ -25,6 +26,8 @@ from django_mcp.testing import Client, MCPClientError
 from django_mcp.testing.asgi import stream
 from tests.contrib.models.shop.models import Item, Maker
 from tests.contrib.models.shop.tools import ItemTools
+from tests.contrib.rest_framework.library import urls
+from tests.contrib.rest_framework.library.models import Author
 from tests.servers import defined
 
 ITEM_TOOLS = {"list_items", "get_item", "create_item", "update_item", "delete_item"}
@@ -183,28 +186,49 @@ class TestAUserModel:
 
 @pytest.fixture
 def door(transactional_db: None) -> Iterator[Server]:
-    with override_settings(DJANGO_MCP={"ACCESS": "required"}), defined("door") as server:
+    with override_settings(DJANGO_MCP={"ACCESS": "required"}, ROOT_URLCONF=urls.__name__), defined("door") as server:
 
         class Items(ModelTools):
             model = Item
             fields = ("id", "name")
 
         register_models(Items, server=server)
+        register_router(urls.router, include=["list"], server=server, accept_endpoint_authentication=True)
         yield server
 
 
 async def test_an_expired_access_token_gets_nothing_at_the_endpoint(door: Server) -> None:
     root = await User.objects.acreate(username="root", is_superuser=True)
     await Item.objects.acreate(name="Axe")
+    await Author.objects.acreate(name="Axel")
     _, fresh = await sync_to_async(MCPAccessToken.objects.issue)(root, "fresh")
     _, old = await sync_to_async(MCPAccessToken.objects.issue)(root, "old", lifetime=timedelta(0))
-    for method, params in (("tools/list", {}), ("tools/call", {"name": "list_items", "arguments": {}})):
-        assert (await posted(method, params, fresh))[0] == 200
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("tools/call", {"name": name, "arguments": {}}) for name in ("list_items", "author_list")
+    ]
+    for method, params in (("tools/list", {}), *calls):
+        status, body = await posted(method, params, fresh)
+        assert status == 200
+        assert "Axe" in body or ("list_items" in body and "author_list" in body)
         for secret in (old, "mcp_unknown", ""):
             status, body = await posted(method, params, secret)
             assert status == 401
             assert "Axe" not in body
             assert "list_items" not in body
+            assert "author_list" not in body
+
+
+def test_who_calls_too_often_is_told_to_wait(shop: Server) -> None:
+    class Axes(ItemTools):
+        singular = "axe"
+        options: ClassVar[dict[str, Any]] = {"rate": "1/day"}
+
+    register_models(Axes, server=shop)
+    client = as_user("viewer", shop)
+    assert client.call("list_axes").structured["rows"]
+    with pytest.raises(MCPClientError, match="Too many calls"):
+        client.call("list_axes")
+    assert as_user("clerk", shop).call("list_axes").structured["rows"]
 
 
 async def posted(method: str, params: dict[str, Any], secret: str) -> tuple[int, str]:

@@ -1,8 +1,10 @@
-"""Every action there is."""
+"""Every action there is, and the books once more as a model."""
 
+from django import forms
 from django.db.models import QuerySet
 
 from django_mcp import tool
+from django_mcp.contrib.models import ModelResources, ModelTools, register_models
 from django_mcp.contrib.rest_framework import register_router, register_view
 from tests.contrib.rest_framework.library import urls, views
 from tests.contrib.rest_framework.library.models import Book
@@ -34,3 +36,31 @@ def add_book(given: BookSerializer) -> Book:
 def long_books(pages: int = 100) -> QuerySet[Book]:
     """List the books with so many pages or more."""
     return Book.objects.filter(pages__gte=pages)
+
+
+class BookForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = Book
+        fields = ("title", "author", "genre", "price", "pages", "published_at")
+
+
+class BookTools(ModelTools):
+    """Books as rows."""
+
+    model = Book
+    fields = ("id", "title", "author", "author__name", "author__born", "genre", "price", "pages", "published_at")
+    search_fields = ("title", "author__name")
+    filter_fields = {"pages": ("exact", "gte", "in"), "genre": ("exact",), "price": ("lte",)}
+    ordering_fields = ("title", "pages")
+    count = True
+    form_class = BookForm
+    actions = ("list", "retrieve", "create", "update", "delete")
+
+
+class BookResources(ModelResources):
+    model = Book
+    fields = ("id", "title", "author__name")
+    search_fields = ("title",)
+
+
+register_models(BookTools, BookResources)
