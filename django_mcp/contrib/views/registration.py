@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from django.http import HttpRequest
 from django.urls import path
 from django.views import View
 
@@ -22,7 +21,7 @@ from django_mcp.contrib.views.operation import FILE, RESULT, Operation, Query
 from django_mcp.contrib.views.place import Named, Place, Routed
 from django_mcp.contrib.views.plain_tool import PlainTool
 from django_mcp.exceptions import RegistryError
-from django_mcp.registry.definition import Bundle, Definition
+from django_mcp.registry.definition import Bundle, Definition, Permission
 from django_mcp.registry.server import Server, default_server
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -43,7 +42,7 @@ def register_view(
     query_arguments: Collection[str] = (),
     body: Literal["form", "json"] = "form",
     server: Server = default_server,
-    permission: str | Callable[[HttpRequest], bool] | None = None,
+    permission: Permission | None = None,
 ) -> None:
     """Serve one method of a plain Django view as a tool.
 
